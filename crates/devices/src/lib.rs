@@ -1,0 +1,1 @@
+//! Device models: pure register models plus thin bus wrappers.

@@ -1,0 +1,1 @@
+//! Virtual disks behind the block backend trait.

@@ -1,0 +1,89 @@
+//! Time. No other module reads the host's clocks.
+//!
+//! A machine's [`Clock`] counts nanoseconds from its creation and stands still while the machine is paused, so a
+//! guest does not see the pause as a jump. The wall clock ([`wall_time_ns`]) is read by real-time-clock devices only.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A machine's monotonic clock.
+#[derive(Debug)]
+pub struct Clock {
+    origin: Instant,
+    /// Host nanoseconds since `origin` that the guest has not seen: the sum of finished pauses.
+    hidden_ns: AtomicU64,
+    /// While paused: the guest's time, plus one; zero while running.
+    frozen: AtomicU64,
+    /// Serialises pause and resume.
+    switch: Mutex<()>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock {
+    /// A running clock that reads zero now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { origin: Instant::now(), hidden_ns: AtomicU64::new(0), frozen: AtomicU64::new(0), switch: Mutex::new(()) }
+    }
+
+    fn host_ns(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Nanoseconds that the machine has run.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        match self.frozen.load(Ordering::Acquire) {
+            0 => self.host_ns().saturating_sub(self.hidden_ns.load(Ordering::Acquire)),
+            frozen => frozen - 1,
+        }
+    }
+
+    /// Stops the clock. Pausing a paused clock does nothing.
+    pub fn pause(&self) {
+        let _guard = self.switch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.frozen.load(Ordering::Acquire) == 0 {
+            self.frozen.store(self.now_ns() + 1, Ordering::Release);
+        }
+    }
+
+    /// Lets the clock go on from where it stood. Resuming a running clock does nothing.
+    pub fn resume(&self) {
+        let _guard = self.switch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let frozen = self.frozen.load(Ordering::Acquire);
+        if frozen != 0 {
+            self.hidden_ns.store(self.host_ns().saturating_sub(frozen - 1), Ordering::Release);
+            self.frozen.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// Nanoseconds since 1970-01-01 UTC by the host's wall clock; zero if the host's clock is before that.
+#[must_use]
+pub fn wall_time_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stands_still_while_paused() {
+        let clock = Clock::new();
+        clock.pause();
+        let before = clock.now_ns();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(clock.now_ns(), before);
+        clock.resume();
+        let after = clock.now_ns();
+        assert!(after >= before && after - before < 15_000_000, "the pause is hidden: {before} {after}");
+    }
+}

@@ -1,0 +1,335 @@
+//! Guest RAM behind a frame table; the one file that touches guest memory.
+//!
+//! ```text
+//! guest page number ----> frame table ----> host frame (4 KiB)
+//!                          null: zero, has no frame yet
+//! ```
+//!
+//! Every access of the engines (through their software TLB) and of devices (through [`GuestMemory::read`] and
+//! friends) goes through the table, one host address a page, so that pages can be given other frames without the guest
+//! noticing. A page without a frame gets one at its first access, read or write.
+//!
+//! Invariants: no Rust reference into guest RAM is ever made, since harts and devices write it at any time; all accesses are
+//! relaxed atomics (a plain load or store on the host) of at most eight bytes. A frame, once given, stays where it is as long as
+//! the memory lives, so that a TLB may keep its address.
+
+use std::io;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use crate::address::{GuestPhysical, PAGE_SHIFT, PAGE_SIZE, host_size};
+use crate::sys::Mapping;
+
+/// Why guest memory could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The size is zero, not whole pages, or runs past the end of the address space.
+    #[error("{size} bytes of memory at {base} are not whole pages inside the address space")]
+    Shape {
+        /// Where it was to begin.
+        base: GuestPhysical,
+        /// How large it was to be, in bytes.
+        size: u64,
+    },
+    /// The host refuses.
+    #[error("the host refuses {size} bytes of memory: {cause}; ask for less with --memory")]
+    Host {
+        /// How large it was to be, in bytes.
+        size: u64,
+        /// What the host said.
+        cause: io::Error,
+    },
+}
+
+/// An access that is not wholly inside guest RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{length} bytes at {at} are not in guest memory")]
+pub struct OutOfRange {
+    /// The first byte of the access.
+    pub at: GuestPhysical,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// The RAM of one machine: one range of guest-physical addresses.
+#[derive(Debug)]
+pub struct GuestMemory {
+    base: GuestPhysical,
+    size: u64,
+    frames: Box<[AtomicPtr<u8>]>,
+    resident: AtomicUsize,
+    /// Where frames come from: page `n` takes frame `n`, so neighbours stay neighbours and the host can use large pages.
+    pool: Mapping,
+}
+
+/// An unsigned integer that guest memory can be read and written by in one piece.
+pub trait Scalar: Copy + sealed::Sealed {
+    /// Loads a little-endian value from `at`.
+    ///
+    /// # Safety
+    /// `at` is aligned for `Self` and points into a live frame of guest memory.
+    unsafe fn load(at: *mut u8) -> Self;
+    /// Stores a little-endian value to `at`.
+    ///
+    /// # Safety
+    /// As for [`Self::load`].
+    unsafe fn store(at: *mut u8, value: Self);
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! scalar {
+    ($($int:ty, $atomic:ty;)*) => {$(
+        impl sealed::Sealed for $int {}
+        impl Scalar for $int {
+            #[inline(always)]
+            unsafe fn load(at: *mut u8) -> Self {
+                // SAFETY: the caller says that `at` is aligned and live; atomics may alias other atomics.
+                <$int>::from_le(unsafe { <$atomic>::from_ptr(at.cast()) }.load(Ordering::Relaxed))
+            }
+            #[inline(always)]
+            unsafe fn store(at: *mut u8, value: Self) {
+                // SAFETY: as for `load`.
+                unsafe { <$atomic>::from_ptr(at.cast()) }.store(value.to_le(), Ordering::Relaxed);
+            }
+        }
+    )*};
+}
+scalar! { u8, AtomicU8; u16, AtomicU16; u32, AtomicU32; u64, AtomicU64; }
+
+impl GuestMemory {
+    /// `size` bytes of zeroes at `base`. Costs eight bytes a page until pages are touched.
+    ///
+    /// # Errors
+    /// See [`MemoryError`].
+    pub fn new(base: GuestPhysical, size: u64) -> Result<Self, MemoryError> {
+        let bytes = usize::try_from(size).ok().filter(|bytes| {
+            *bytes > 0 && size.is_multiple_of(PAGE_SIZE) && base.page_offset() == 0 && base.checked_add(size).is_some()
+        });
+        let Some(bytes) = bytes else { return Err(MemoryError::Shape { base, size }) };
+        let pool = Mapping::new(bytes).map_err(|cause| MemoryError::Host { size, cause })?;
+        let frames = (0..bytes >> PAGE_SHIFT).map(|_| AtomicPtr::new(null_mut())).collect();
+        Ok(Self { base, size, frames, resident: AtomicUsize::new(0), pool })
+    }
+
+    /// The first address.
+    #[must_use]
+    pub fn base(&self) -> GuestPhysical {
+        self.base
+    }
+
+    /// The size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How many bytes have a host frame.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        (self.resident.load(Ordering::Relaxed) as u64) << PAGE_SHIFT
+    }
+
+    /// Whether `length` bytes at `at` are all RAM.
+    #[must_use]
+    #[inline]
+    pub fn contains(&self, at: GuestPhysical, length: u64) -> bool {
+        let offset = at.0.wrapping_sub(self.base.0);
+        offset < self.size && self.size - offset >= length
+    }
+
+    /// The host address of the frame that holds guest page `page` (any address in it), or `None` if that is not RAM. Gives the page a
+    /// frame if it has none. The address stays valid as long as `self` lives.
+    #[must_use]
+    #[inline]
+    pub fn frame(&self, page: GuestPhysical) -> Option<NonNull<u8>> {
+        let index = usize::try_from(page.0.wrapping_sub(self.base.0) >> PAGE_SHIFT).ok()?;
+        let frame = self.frames.get(index)?.load(Ordering::Acquire);
+        NonNull::new(frame).or_else(|| self.populate(index))
+    }
+
+    #[cold]
+    fn populate(&self, index: usize) -> Option<NonNull<u8>> {
+        // SAFETY: the table has one entry for each page of the pool, so the frame is inside the mapping.
+        let frame = unsafe { self.pool.start().add(index << PAGE_SHIFT) };
+        if self.frames[index].swap(frame.as_ptr(), Ordering::AcqRel).is_null() {
+            self.resident.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(frame)
+    }
+
+    /// Calls `each` with the host address and length of every piece of the range that lies in one page.
+    fn pieces(
+        &self,
+        at: GuestPhysical,
+        length: usize,
+        mut each: impl FnMut(*mut u8, usize, usize),
+    ) -> Result<(), OutOfRange> {
+        let out = OutOfRange { at, length: length as u64 };
+        if length == 0 {
+            return Ok(());
+        }
+        if !self.contains(at, length as u64) {
+            return Err(out);
+        }
+        let mut done = 0;
+        while done < length {
+            let here = at.wrapping_add(done as u64);
+            let frame = self.frame(here).ok_or(out)?;
+            let offset = host_size(here.page_offset());
+            let count = (length - done).min(host_size(PAGE_SIZE) - offset);
+            // SAFETY: the offset is inside the frame.
+            each(unsafe { frame.as_ptr().add(offset) }, done, count);
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Copies from guest memory at `at` into `bytes`.
+    ///
+    /// # Errors
+    /// Part of the range is not RAM; nothing was copied.
+    pub fn read(&self, at: GuestPhysical, bytes: &mut [u8]) -> Result<(), OutOfRange> {
+        let length = bytes.len();
+        let target = bytes.as_mut_ptr();
+        // SAFETY: `pieces` gives `count` bytes inside one live frame, and `done + count` is at most `length`.
+        self.pieces(at, length, |host, done, count| unsafe { copy(host, target.add(done), count) })
+    }
+
+    /// Copies `bytes` to guest memory at `at`.
+    ///
+    /// # Errors
+    /// Part of the range is not RAM; nothing was copied.
+    pub fn write(&self, at: GuestPhysical, bytes: &[u8]) -> Result<(), OutOfRange> {
+        let source = bytes.as_ptr();
+        // SAFETY: as in `read`.
+        self.pieces(at, bytes.len(), |host, done, count| unsafe { copy(source.add(done).cast_mut(), host, count) })
+    }
+
+    /// Sets `length` bytes at `at` to `value`.
+    ///
+    /// # Errors
+    /// Part of the range is not RAM; nothing was written.
+    pub fn fill(&self, at: GuestPhysical, length: usize, value: u8) -> Result<(), OutOfRange> {
+        self.pieces(at, length, |host, _, count| {
+            for i in 0..count {
+                // SAFETY: `count` bytes at `host` are inside one live frame.
+                unsafe { u8::store(host.add(i), value) };
+            }
+        })
+    }
+
+    /// Loads a naturally aligned little-endian integer; atomic.
+    ///
+    /// # Errors
+    /// The address is not RAM or not aligned.
+    #[inline]
+    pub fn load<T: Scalar>(&self, at: GuestPhysical) -> Result<T, OutOfRange> {
+        let host = self.aligned(at, size_of::<T>())?;
+        // SAFETY: `aligned` gives an aligned address with room for a `T` inside a live frame.
+        Ok(unsafe { T::load(host) })
+    }
+
+    /// Stores a naturally aligned little-endian integer; atomic.
+    ///
+    /// # Errors
+    /// The address is not RAM or not aligned.
+    #[inline]
+    pub fn store<T: Scalar>(&self, at: GuestPhysical, value: T) -> Result<(), OutOfRange> {
+        let host = self.aligned(at, size_of::<T>())?;
+        // SAFETY: as in `load`.
+        unsafe { T::store(host, value) };
+        Ok(())
+    }
+
+    #[inline]
+    fn aligned(&self, at: GuestPhysical, size: usize) -> Result<*mut u8, OutOfRange> {
+        let out = OutOfRange { at, length: size as u64 };
+        if !at.0.is_multiple_of(size as u64) || !self.contains(at, size as u64) {
+            return Err(out);
+        }
+        let frame = self.frame(at).ok_or(out)?;
+        // SAFETY: aligned and no larger than eight bytes, so it does not cross the end of the frame.
+        Ok(unsafe { frame.as_ptr().add(host_size(at.page_offset())) })
+    }
+}
+
+/// Copies `count` bytes that other threads may be writing.
+///
+/// # Safety
+/// Both ranges are live and do not overlap; the target, if private, is writable.
+#[cfg(target_arch = "x86_64")]
+unsafe fn copy(from: *mut u8, to: *mut u8, count: usize) {
+    // SAFETY: the caller answers for the ranges. The copy is done by assembly, so that a race with a hart is a matter of the host
+    // processor (which copies some mixture of old and new bytes) and not of the compiler's rules. The direction flag is clear.
+    unsafe {
+        std::arch::asm!("rep movsb", inout("rcx") count => _, inout("rsi") from => _, inout("rdi") to => _,
+            options(nostack, preserves_flags));
+    }
+}
+
+/// Copies `count` bytes that other threads may be writing.
+///
+/// # Safety
+/// Both ranges are live and do not overlap; the target, if private, is writable.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn copy(from: *mut u8, to: *mut u8, count: usize) {
+    for done in 0..count {
+        // SAFETY: inside the ranges that the caller answers for.
+        unsafe { u8::store(to.add(done), u8::load(from.add(done))) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BASE: GuestPhysical = GuestPhysical(0x8000_0000);
+
+    #[test]
+    fn pages_get_frames_when_touched() {
+        let memory = GuestMemory::new(BASE, 4 * PAGE_SIZE).unwrap();
+        assert_eq!(memory.resident_bytes(), 0);
+        memory.write(BASE.wrapping_add(PAGE_SIZE - 1), &[1, 2]).unwrap();
+        assert_eq!(memory.resident_bytes(), 2 * PAGE_SIZE);
+        assert_eq!(memory.load::<u8>(BASE.wrapping_add(PAGE_SIZE)), Ok(2));
+        assert!(memory.frame(BASE.wrapping_add(4 * PAGE_SIZE)).is_none());
+        assert!(memory.frame(GuestPhysical(0)).is_none());
+    }
+
+    #[test]
+    fn shapes_are_checked() {
+        assert!(GuestMemory::new(BASE, 0).is_err());
+        assert!(GuestMemory::new(BASE, 100).is_err());
+        assert!(GuestMemory::new(GuestPhysical(u64::MAX - 4095), 8192).is_err());
+        let text = GuestMemory::new(BASE, 1 << 62).unwrap_err().to_string();
+        assert!(text.contains("--memory"), "{text}");
+    }
+
+    #[test]
+    fn misaligned_and_outside_scalars_are_refused() {
+        let memory = GuestMemory::new(BASE, PAGE_SIZE).unwrap();
+        assert!(memory.load::<u32>(BASE.wrapping_add(2)).is_err());
+        assert!(memory.load::<u64>(BASE.wrapping_add(PAGE_SIZE)).is_err());
+        memory.store::<u64>(BASE.wrapping_add(PAGE_SIZE - 8), 7).unwrap();
+        assert_eq!(memory.load::<u64>(BASE.wrapping_add(PAGE_SIZE - 8)), Ok(7));
+    }
+
+    proptest! {
+        #[test]
+        fn writes_read_back(offset in 0u64..9000, bytes in proptest::collection::vec(any::<u8>(), 0..9000)) {
+            let memory = GuestMemory::new(BASE, 4 * PAGE_SIZE).unwrap();
+            let at = BASE.wrapping_add(offset);
+            let fits = offset + bytes.len() as u64 <= 4 * PAGE_SIZE;
+            prop_assert_eq!(memory.write(at, &bytes).is_ok(), fits || bytes.is_empty());
+            if fits {
+                let mut back = vec![0; bytes.len()];
+                memory.read(at, &mut back).unwrap();
+                prop_assert_eq!(back, bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! User-mode networking: NAT, DHCP, DNS and port publishing for an ordinary user.

@@ -1,0 +1,1 @@
+//! The RISC-V engine: instruction table, hart, MMU, interpreter, board.
