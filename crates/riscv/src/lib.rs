@@ -2,5 +2,6 @@
 
 pub mod fdt;
 pub mod float;
+pub mod isa;
 pub mod loader;
 pub mod map;
