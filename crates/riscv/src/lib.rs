@@ -5,3 +5,4 @@ pub mod float;
 pub mod isa;
 pub mod loader;
 pub mod map;
+pub mod sbi;
