@@ -56,14 +56,14 @@ fn words_as_binutils_writes_them() {
         (0x3020_0073, "mret"),
         (0x1205_0073, "sfence.vma a0,zero"),
         (0xc010_2573, "csrrs a0,time,zero"),
-        (0x0202_c073, ".word 0x0202c073"),
+        (0x0202_c073, ".4byte 0x202c073"),
         (0x1141, "c.addi sp,-16"),
         (0x0001, "c.nop"),
         (0x8082, "c.jr ra"),
         (0x9522, "c.add a0,s0"),
         (0x6105, "c.addi16sp sp,32"),
         (0xe022, "c.sdsp s0,0(sp)"),
-        (0x0000, ".short 0x0000"),
+        (0x0000, ".2byte 0x0"),
     ];
     for (word, text) in cases {
         assert_eq!(disassemble(word, 0x1000), text);
