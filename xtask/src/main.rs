@@ -1,2 +1,54 @@
-//! `cargo xtask`: the tasks of this project.
-fn main() {}
+//! `cargo xtask`: the tasks of this project, in the project's language.
+//!
+//! | task | what |
+//! |---|---|
+//! | `test` | everything that must hold before a change is taken; installs what it needs |
+//! | `tidy` | the rules of the house that the compiler does not know |
+//! | `fuzz` | hostile input for every parser of it |
+//!
+//! One module a task; [`run`], [`setup`] and [`workspace`] are shared.
+
+mod fuzz;
+mod readme;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The tasks of this project.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run every check and test; install what they need first.
+    Test(test::Options),
+    /// Check the rules of the house.
+    Tidy,
+    /// Feed hostile input to parsers, guided by coverage.
+    Fuzz(fuzz::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Test(options) => test::run(&options),
+        Task::Tidy => tidy::run(),
+        Task::Fuzz(options) => fuzz::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -2,7 +2,6 @@
 
 pub mod fdt;
 pub mod float;
-pub mod hart;
 pub mod isa;
 pub mod loader;
 pub mod map;

@@ -1,0 +1,144 @@
+//! The README's examples: what it shows must work.
+//!
+//! Every fenced block marked `sh` is run with bash from the root of the repository, with the program built here first on the path and
+//! an empty state folder. A block marked `sh check` needs a terminal, a network or minutes, so each of its
+//! command lines is only put to the program's own command-line parser; what such commands do is shown by the tests of whole guests.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+use crate::run::{Counts, StepFailure};
+use crate::{Cli, run, workspace};
+
+/// A fenced block of shell commands.
+#[derive(Debug, PartialEq, Eq)]
+struct Example {
+    /// The line of the README where the block starts, from one.
+    line: usize,
+    text: String,
+    /// Whether it is run, rather than only parsed.
+    is_run: bool,
+}
+
+/// The shell blocks of a Markdown text.
+fn examples(markdown: &str) -> Vec<Example> {
+    let mut found = Vec::new();
+    let mut lines = markdown.lines().enumerate();
+    while let Some((number, line)) = lines.next() {
+        let Some(info) = line.trim_start().strip_prefix("```") else { continue };
+        let body: Vec<&str> = lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != "```").collect();
+        let is_run = match info.split_whitespace().collect::<Vec<_>>()[..] {
+            ["sh"] => true,
+            ["sh", "check"] => false,
+            _ => continue,
+        };
+        found.push(Example { line: number + 1, text: body.join("\n"), is_run });
+    }
+    found
+}
+
+/// The commands of a block that is only checked: without comments, and with continued lines joined.
+fn commands(text: &str) -> Vec<String> {
+    let joined = text.replace("\\\n", " ");
+    let lines = joined.lines().map(|line| line.split(" #").next().unwrap_or(line).trim());
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+/// The program that the examples drive: as the tests built it.
+fn program() -> PathBuf {
+    workspace::target().join("debug/isomorph")
+}
+
+/// Puts a command line to the parser of the program that it names.
+fn check(command: &str) -> Result<()> {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    match words[..] {
+        ["cargo", "xtask", ..] => {
+            Cli::try_parse_from(&words[1..]).map_err(|error| anyhow::anyhow!("{error}"))?;
+            Ok(())
+        }
+        ["cargo", "run", "--release", "--", ref arguments @ ..] | ["isomorph", ref arguments @ ..] => {
+            // A parser meets what is wrong with the words before `--help` first.
+            let output = Command::new(program()).args(arguments).arg("--help").output();
+            let output = output.with_context(|| format!("cannot start {}", program().display()))?;
+            if !output.status.success() {
+                bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+            }
+            Ok(())
+        }
+        _ => bail!(
+            "this is neither `cargo xtask`, `cargo run --release --` nor `isomorph`; mark the block `sh` to run it"
+        ),
+    }
+}
+
+/// Runs or checks all examples of the README.
+pub(crate) fn run() -> Result<Counts, StepFailure> {
+    let readme = std::fs::read_to_string(workspace::root().join("README.md")).context("reading README.md")?;
+    let examples = examples(&readme);
+    if examples.is_empty() {
+        return Err(anyhow::anyhow!("README.md has no example marked `sh`").into());
+    }
+    run::run(workspace::cargo().args(["build", "--locked", "--quiet", "--package", "isomorph"]))?;
+    let mut counts = Counts::default();
+    for example in examples {
+        let result = if example.is_run {
+            run_block(&example.text)
+        } else {
+            commands(&example.text).iter().try_for_each(|command| check(command).with_context(|| command.clone()))
+        };
+        if let Err(cause) = result {
+            let cause = cause.context(format!("the example at README.md:{}", example.line));
+            return Err(StepFailure::new(Counts { failed: 1, ..counts }, cause));
+        }
+        counts.passed += 1;
+    }
+    Ok(counts)
+}
+
+/// Runs a block with bash.
+fn run_block(text: &str) -> Result<()> {
+    let folder = program();
+    let folder = folder.parent().context("the program is in a folder")?;
+    let old_path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&old_path)))?;
+    let state = workspace::target().join("readme-state");
+    if state.exists() {
+        std::fs::remove_dir_all(&state).with_context(|| format!("emptying {}", state.display()))?;
+    }
+    std::fs::create_dir_all(&state).with_context(|| format!("making {}", state.display()))?;
+    let mut command = Command::new("bash");
+    command.args(["-euo", "pipefail", "-c", text]).current_dir(workspace::root());
+    run::run(command.env("PATH", path).env("XDG_STATE_HOME", &state).env("XDG_CACHE_HOME", &state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_found_by_their_mark() {
+        let text = "intro\n```sh\na\nb\n```\n```rust\nfn f() {}\n```\n```sh check\nc\n```\n```\nd\n```\n";
+        let expected = [
+            Example { line: 2, text: "a\nb".into(), is_run: true },
+            Example { line: 9, text: "c".into(), is_run: false },
+        ];
+        assert_eq!(examples(text), expected);
+    }
+
+    #[test]
+    fn comments_go_and_continued_lines_join() {
+        assert_eq!(commands("# first\na b # why\nc \\\n  d\n\n"), ["a b", "c    d"]);
+    }
+
+    #[test]
+    fn a_wrong_command_does_not_pass() {
+        assert!(check("cargo xtask test --quick").is_ok());
+        assert!(check("cargo xtask test --no-such-flag").is_err());
+        assert!(check("cargo xtask no-such-task").is_err());
+        assert!(check("rm -rf somewhere").is_err());
+    }
+}

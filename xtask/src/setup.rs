@@ -1,0 +1,162 @@
+//! What the tests need of the host beside Rust, and installing what is missing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::run;
+use crate::workspace;
+
+/// Something that a Debian package brings.
+struct Need {
+    /// A program to be found on the path, or a file by its absolute path.
+    what: &'static str,
+    /// Packages that bring it, by the host's release: the first that the host's apt knows is taken.
+    packages: &'static [&'static str],
+    why: &'static str,
+}
+
+const NEEDS: [Need; 9] = [
+    Need {
+        what: "qemu-system-riscv64",
+        packages: &["qemu-system-riscv", "qemu-system-misc"],
+        why: "the other implementation that whole machines are compared with",
+    },
+    Need { what: "qemu-riscv64", packages: &["qemu-user"], why: "the other implementation of each instruction" },
+    Need {
+        what: "riscv64-linux-gnu-as",
+        packages: &["binutils-riscv64-linux-gnu"],
+        why: "checks the test assembler and the disassembler",
+    },
+    Need { what: "riscv64-linux-gnu-gcc", packages: &["gcc-riscv64-linux-gnu"], why: "builds guest programs" },
+    Need {
+        what: "/usr/riscv64-linux-gnu/include/stdio.h",
+        packages: &["libc6-dev-riscv64-cross"],
+        why: "builds guest programs",
+    },
+    Need { what: "mke2fs", packages: &["e2fsprogs"], why: "makes the file systems of machine images" },
+    Need {
+        what: "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_jump.elf",
+        packages: &["opensbi"],
+        why: "firmware that machines start from",
+    },
+    Need {
+        what: "/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf",
+        packages: &["u-boot-qemu"],
+        why: "a boot loader that machines start from",
+    },
+    Need { what: "g++", packages: &["g++"], why: "builds the fuzzing engine" },
+];
+
+/// The host's programs, also those that only root's path has.
+fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+impl Need {
+    fn is_met(&self) -> bool {
+        if self.what.starts_with('/') { Path::new(self.what).exists() } else { find_program(self.what).is_some() }
+    }
+
+    fn package(&self) -> &'static str {
+        let last = self.packages[self.packages.len() - 1];
+        self.packages.iter().find(|package| apt_knows(package)).copied().unwrap_or(last)
+    }
+}
+
+/// Whether the host's apt can install a package of that name.
+fn apt_knows(package: &str) -> bool {
+    let output = Command::new("apt-cache").args(["policy", package]).output();
+    output.is_ok_and(|output| {
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines().any(|line| line.trim().strip_prefix("Candidate:").is_some_and(|c| c.trim() != "(none)"))
+    })
+}
+
+/// How this user can install packages: the words before `apt-get`.
+fn privilege() -> Option<&'static [&'static str]> {
+    let quiet = |program: &str, arguments: &[&str]| {
+        Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output()
+    };
+    if quiet("id", &["-u"]).is_ok_and(|output| output.stdout.trim_ascii() == b"0") {
+        return Some(&["env", "DEBIAN_FRONTEND=noninteractive"]);
+    }
+    let sudo = quiet("sudo", &["-n", "true"]).is_ok_and(|output| output.status.success());
+    sudo.then_some(&["sudo", "-n", "env", "DEBIAN_FRONTEND=noninteractive"])
+}
+
+/// Installs every package that is missing and `cargo-nextest`, saying so; does nothing on a host that has all.
+pub(crate) fn install_missing() -> Result<()> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !need.is_met()).collect();
+    if !missing.is_empty() {
+        install_packages(&missing)?;
+    }
+    if !has_nextest() {
+        println!("    installing cargo-nextest (it runs the tests)");
+        run::run(workspace::cargo().args(["install", "--locked", "cargo-nextest"]))?;
+    }
+    Ok(())
+}
+
+/// Installs Debian packages for needs that are not met.
+fn install_packages(missing: &[&Need]) -> Result<()> {
+    let privilege = privilege();
+    if let (Some(privilege), true) = (privilege, find_program("apt-get").is_some()) {
+        println!("    bringing the package lists up to date");
+        run::run(Command::new(privilege[0]).args(&privilege[1..]).args(["apt-get", "update", "-q"]))?;
+    }
+    let mut packages: Vec<&str> = Vec::new();
+    for need in missing {
+        let package = need.package();
+        println!("    missing: {} ({}), package {package}", need.what, need.why);
+        if !packages.contains(&package) {
+            packages.push(package);
+        }
+    }
+    let install = ["apt-get", "install", "-y", "--no-install-recommends"];
+    let by_hand = format!("{} {}", install.join(" "), packages.join(" "));
+    let Some(privilege) = privilege else {
+        bail!("tests need packages that this user cannot install; as root, run: {by_hand}");
+    };
+    if find_program("apt-get").is_none() {
+        bail!("this host has no apt-get; install what these Debian packages bring: {}", packages.join(" "));
+    }
+    println!("    {by_hand}");
+    run::run(Command::new(privilege[0]).args(&privilege[1..]).args(install).args(&packages))?;
+    let still: Vec<&str> = missing.iter().filter(|need| !need.is_met()).map(|need| need.what).collect();
+    if !still.is_empty() {
+        bail!("the packages {} did not bring {}", packages.join(" "), still.join(", "));
+    }
+    Ok(())
+}
+
+fn has_nextest() -> bool {
+    let output = workspace::cargo().args(["nextest", "--version"]).stderr(Stdio::null()).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_root_are_found_too() {
+        assert!(find_program("sh").is_some());
+        assert!(find_program("no-such-program-anywhere").is_none());
+    }
+
+    #[test]
+    fn a_need_is_a_program_or_a_file() {
+        let need = |what| Need { what, packages: &["none"], why: "" };
+        assert!(need("sh").is_met() && need("/etc/passwd").is_met());
+        assert!(!need("no-such-program-anywhere").is_met() && !need("/no/such/file").is_met());
+    }
+
+    #[test]
+    fn a_package_that_no_release_has_is_not_known() {
+        assert!(!apt_knows("isomorph-no-such-package"));
+    }
+}
