@@ -2,6 +2,7 @@
 
 pub mod fdt;
 pub mod float;
+pub mod hart;
 pub mod isa;
 pub mod loader;
 pub mod map;

@@ -11,7 +11,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("image", &["machine", "disk"]),
     ("riscv", &["machine", "devices"]),
     ("isomorph", &["machine", "devices", "disk", "network", "image", "riscv"]),
-    ("xtask", &["machine", "devices", "disk", "network", "image", "riscv", "isomorph"]),
+    ("lab", &["machine", "devices", "disk", "network", "image", "riscv", "isomorph"]),
+    ("xtask", &["machine", "devices", "disk", "network", "image", "riscv", "isomorph", "lab"]),
     ("fuzz", &["machine", "devices", "disk", "network", "image", "riscv"]),
 ];
 

@@ -31,7 +31,7 @@ pub(super) fn pieces(operands: &str) -> impl Iterator<Item = Piece<'_>> {
 }
 
 /// The instruction in `word` at address `pc`, as binutils writes it, with a space between mnemonic and operands. A word that is no
-/// instruction is a `.short` or a `.word`.
+/// instruction is a `.2byte` or a `.4byte`.
 ///
 /// ```
 /// assert_eq!(riscv::isa::disassemble(0xffb5_8513, 0), "addi a0,a1,-5");
@@ -41,8 +41,8 @@ pub(super) fn pieces(operands: &str) -> impl Iterator<Item = Piece<'_>> {
 pub fn disassemble(word: u32, pc: u64) -> String {
     match decode::find(word) {
         Some(line) => text(line, &line.encoding.decode(line.op, word), pc),
-        None if word & 3 == 3 => format!(".word {word:#010x}"),
-        None => format!(".short {:#06x}", word & 0xffff),
+        None if word & 3 == 3 => format!(".4byte {word:#x}"),
+        None => format!(".2byte {:#x}", word & 0xffff),
     }
 }
 

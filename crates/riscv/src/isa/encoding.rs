@@ -279,6 +279,12 @@ impl Encoding {
         Some(if self.signed { (-end / 2, end / 2 - step, step) } else { (0, end - step, step) })
     }
 
+    /// Whether destination and first source are one field.
+    #[must_use]
+    pub const fn shares_source(&self) -> bool {
+        self.rd.mask != 0 && self.rs1.mask != 0 && self.rd.shift == self.rs1.shift
+    }
+
     /// Whether it has the bits `aq` and `rl`.
     #[must_use]
     pub const fn is_atomic(&self) -> bool {

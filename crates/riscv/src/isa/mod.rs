@@ -9,12 +9,15 @@
 //!
 //! To add an instruction, add its line to [`table`]; everything here then knows it, and the interpreter stops compiling until it does.
 
+pub mod assemble;
 pub mod decode;
 pub mod disassemble;
 pub mod encoding;
+pub mod generate;
 pub mod registers;
 pub mod table;
 
+pub use assemble::{AssembleError, Assembler, assemble};
 pub use decode::decode;
 pub use disassemble::disassemble;
 pub use table::{Extension, Line, OPERATIONS, Op, TABLE};
@@ -55,7 +58,8 @@ impl Instruction {
         if self.length == 4 {
             return self.op.line().encoding.encode(self);
         }
-        self.forms().find_map(|line| line.encoding.encode(self))
+        // Some words of a general form are a special one.
+        self.forms().find_map(|line| line.encoding.encode(self).filter(|word| decode(*word) == Some(*self)))
     }
 
     /// The compressed instruction that does the same, if there is one.
