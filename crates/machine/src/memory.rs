@@ -160,6 +160,20 @@ impl GuestMemory {
         Some(frame)
     }
 
+    /// Sets all of it to zeroes and gives it back to the host. The addresses of frames stay valid, but are not counted as
+    /// resident until they are asked for again.
+    ///
+    /// # Errors
+    /// The host refuses.
+    pub fn clear(&self) -> io::Result<()> {
+        for frame in &self.frames {
+            if !frame.swap(null_mut(), Ordering::AcqRel).is_null() {
+                self.resident.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.pool.zero()
+    }
+
     /// Calls `each` with the host address and length of every piece of the range that lies in one page.
     fn pieces(
         &self,
@@ -298,6 +312,17 @@ mod tests {
         assert_eq!(memory.load::<u8>(BASE.wrapping_add(PAGE_SIZE)), Ok(2));
         assert!(memory.frame(BASE.wrapping_add(4 * PAGE_SIZE)).is_none());
         assert!(memory.frame(GuestPhysical(0)).is_none());
+    }
+
+    #[test]
+    fn clearing_keeps_frames_where_they_are() {
+        let memory = GuestMemory::new(BASE, 4 * PAGE_SIZE).unwrap();
+        let frame = memory.frame(BASE);
+        memory.store(BASE, 7_u64).unwrap();
+        memory.clear().unwrap();
+        assert_eq!(memory.resident_bytes(), 0);
+        assert_eq!(memory.load::<u64>(BASE), Ok(0));
+        assert_eq!(memory.frame(BASE), frame);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The RISC-V engine: instruction table, hart, MMU, interpreter, board.
 
+pub mod board;
 pub mod fdt;
 pub mod float;
 pub mod hart;

@@ -3,7 +3,7 @@
 use std::io;
 use std::ptr::NonNull;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// A private, zero-filled, lazily backed range of host memory; given back on drop.
 #[derive(Debug)]
@@ -41,6 +41,17 @@ impl Mapping {
     #[must_use]
     pub fn start(&self) -> NonNull<u8> {
         self.start
+    }
+
+    /// Gives all memory back to the host; it reads as zeroes from now on. Whoever accesses it meanwhile finds the old bytes or zeroes.
+    ///
+    /// # Errors
+    /// The host refuses.
+    pub fn zero(&self) -> io::Result<()> {
+        // SAFETY: the range is ours, private and anonymous, so its pages stay accessible and only their content changes, which
+        // nobody holds a Rust reference to.
+        unsafe { madvise(self.start.as_ptr().cast(), self.bytes, Advice::LinuxDontNeed) }?;
+        Ok(())
     }
 
     /// The size in bytes.

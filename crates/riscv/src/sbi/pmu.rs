@@ -16,7 +16,7 @@ use super::Error;
 pub const COUNTERS_COUNT: usize = 3 + FIRMWARE_COUNTERS_COUNT;
 const FIRMWARE_COUNTERS_COUNT: usize = 13;
 const FIRST_FIRMWARE: usize = 3;
-const FIRMWARE_EVENTS_COUNT: usize = 22;
+const FIRMWARE_EVENTS_COUNT: usize = 13;
 
 const FLAG_SKIP_MATCH: u64 = 1;
 const FLAG_CLEAR_VALUE: u64 = 2;
@@ -49,20 +49,12 @@ pub enum Event {
     SetTimer = 5,
     /// The hart sent an inter-processor interrupt.
     InterruptSent = 6,
-    /// The hart got one.
-    InterruptReceived = 7,
     /// The hart asked others for `fence.i`.
     FenceInstructionsSent = 8,
-    /// The hart did one for another.
-    FenceInstructionsReceived = 9,
     /// The hart asked others for `sfence.vma` in all address spaces.
     FenceTranslationsSent = 10,
-    /// The hart did one for another.
-    FenceTranslationsReceived = 11,
     /// The hart asked others for `sfence.vma` in one address space.
     FenceAddressSpaceSent = 12,
-    /// The hart did one for another.
-    FenceAddressSpaceReceived = 13,
 }
 
 /// A set of counters: `base + n` for every bit `n` of `mask`.
@@ -162,10 +154,10 @@ pub struct Pmu {
 const EVENT_CYCLES: u64 = 1;
 const EVENT_INSTRUCTIONS: u64 = 2;
 
-/// The number of the firmware event that `event` names.
+/// The number of the firmware event that `event` names, if it is one that is counted ([`Event`]).
 fn firmware_event(event: u64) -> Option<usize> {
     let code = usize::try_from(event & 0xffff).ok()?;
-    (event >> 16 == 15 && code < FIRMWARE_EVENTS_COUNT).then_some(code)
+    (event >> 16 == 15 && matches!(code, 5 | 6 | 8 | 10 | 12)).then_some(code)
 }
 
 fn fixed(number: usize) -> Option<Fixed> {

@@ -1,0 +1,260 @@
+//! Puts the machine together, and puts it into the state of power-on.
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use devices::BoardDevice;
+use devices::aclint::{Aclint, HartLines, TimeSource};
+use devices::plic::{ContextLines, Plic};
+use devices::rtc::Rtc;
+use devices::syscon::{PowerSwitch, Syscon};
+use devices::uart::Uart;
+use machine::bus::{Bus, BusDevice};
+use machine::clock::Clock;
+use machine::entropy::Entropy;
+use machine::interrupt::{InterruptLine, InterruptSink};
+use machine::lifecycle::Stats;
+use machine::memory::GuestMemory;
+use machine::{GuestPhysical, PAGE_SIZE};
+
+use super::gate::Gate;
+use super::power::{Event, Switch};
+use super::supervisor::Supervisor;
+use super::vcpu::{ResetVector, Vcpu};
+use super::{BoardConfig, BoardError, CPUS_COUNT_MAX};
+use crate::fdt::{Isa, Tree};
+use crate::hart::{self, Hart, HartConfig, HartSignals, interrupt};
+use crate::loader::{FDT_ROOM, Images, Layout};
+use crate::map;
+
+/// Everything of a machine but its threads.
+pub(super) struct Parts {
+    pub(super) gate: Arc<Gate>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) vcpus: Box<[Vcpu]>,
+    pub(super) supervisor: Supervisor,
+    memory: Arc<GuestMemory>,
+    uart: Arc<Uart>,
+    devices: Vec<Arc<dyn BoardDevice>>,
+    images: Images,
+    arguments: String,
+    virtio_count: u32,
+    hardware_ad_updates: bool,
+    entropy: Mutex<Entropy>,
+    device_tree: Mutex<Vec<u8>>,
+}
+
+/// The wires from interrupt controllers to one hart, or from the PLIC to all of them.
+struct Wires(Arc<[Arc<HartSignals>]>);
+
+impl ContextLines for Wires {
+    /// Contexts alternate: machine mode and supervisor mode of hart 0, of hart 1, and so on.
+    fn set_external_interrupt(&self, context: usize, level: bool) {
+        if let Some(signals) = self.0.get(context / 2) {
+            let number = if context.is_multiple_of(2) { interrupt::MEI } else { interrupt::SEI };
+            signals.set_interrupt(number, level);
+        }
+    }
+}
+
+struct HartWires(Arc<HartSignals>);
+
+impl HartLines for HartWires {
+    fn set_software_interrupt(&self, level: bool) {
+        self.0.set_interrupt(interrupt::MSI, level);
+    }
+
+    fn set_timer_deadline(&self, ticks: u64) {
+        self.0.set_timer_deadline(ticks);
+    }
+}
+
+impl hart::TimeSource for TimeSource {
+    fn ticks(&self) -> u64 {
+        Self::ticks(self)
+    }
+}
+
+/// The bus while it is filled, and the list of what is on it.
+struct Slots {
+    bus: Bus,
+    devices: Vec<Arc<dyn BoardDevice>>,
+}
+
+impl Slots {
+    fn map(&mut self, name: &str, range: &std::ops::Range<u64>, device: Arc<dyn BoardDevice>) {
+        let bus_device: Arc<dyn BusDevice> = device.clone();
+        let mapped = self.bus.map(name, GuestPhysical(range.start), range.end - range.start, bus_device);
+        assert!(mapped.is_ok(), "the address map has no overlaps: {mapped:?}");
+        self.devices.push(device);
+    }
+}
+
+impl Parts {
+    /// Builds the machine; its memory is empty and its harts are not yet at their reset vector.
+    pub(super) fn build(config: BoardConfig, queue: mpsc::Sender<Event>) -> Result<Self, BoardError> {
+        if !(1..=CPUS_COUNT_MAX).contains(&config.cpus) {
+            return Err(BoardError::Cpus(config.cpus));
+        }
+        if config.images.kernel.is_none() && config.images.firmware.is_none() {
+            return Err(BoardError::NothingToRun);
+        }
+        let monitor_sbi = config.images.firmware.is_none();
+        let memory = Arc::new(GuestMemory::new(GuestPhysical(map::RAM_BASE), config.memory_bytes)?);
+        config.clock.pause();
+        let time = Arc::new(TimeSource::new(Arc::clone(&config.clock)));
+        let signals: Arc<[Arc<HartSignals>]> = (0..config.cpus).map(|_| Arc::new(HartSignals::new())).collect();
+        let gate = Arc::new(Gate::default());
+        let switch = Switch::new(Arc::clone(&gate), Arc::clone(&signals), queue);
+
+        let mut slots = Slots { bus: Bus::new(), devices: Vec::new() };
+        let plic = Arc::new(Plic::new(
+            usize::try_from(map::INTERRUPT_LAST).unwrap_or(usize::MAX),
+            2 * signals.len(),
+            Arc::new(Wires(Arc::clone(&signals))),
+        ));
+        let line = |number| InterruptLine::new(Arc::clone(&plic) as Arc<dyn InterruptSink>, number);
+        slots.map("plic", &map::PLIC, Arc::clone(&plic) as _);
+        let uart = Arc::new(Uart::new(line(map::UART_INTERRUPT), config.serial)?);
+        slots.map("uart", &map::UART, Arc::clone(&uart) as _);
+        slots.map("rtc", &map::RTC, Arc::new(Rtc::new(line(map::RTC_INTERRUPT))?));
+        let power_switch: Arc<dyn PowerSwitch> = Arc::new(switch.clone());
+        slots.map("test", &map::TEST, Arc::new(Syscon::new(power_switch)));
+        let wires = signals.iter().map(|signals| Arc::new(HartWires(Arc::clone(signals))) as Arc<dyn HartLines>);
+        let aclint = Arc::new(Aclint::new(Arc::clone(&time), wires.collect()));
+        if monitor_sbi {
+            // The guest cannot see it, but a reset still sets its time to zero.
+            slots.devices.push(aclint);
+        } else {
+            slots.map("clint", &map::CLINT, aclint);
+        }
+        let virtio_count = 0;
+
+        let bus = Arc::new(slots.bus);
+        let harts = signals.iter().enumerate().map(|(id, signals)| {
+            let hart_config =
+                HartConfig { id: id as u64, hardware_ad_updates: config.hardware_ad_updates, monitor_sbi };
+            let time: Arc<dyn hart::TimeSource> = time.clone();
+            Vcpu::new(id, Hart::new(hart_config, Arc::clone(&memory), Arc::clone(&bus), time, Arc::clone(signals)))
+        });
+        let vcpus = harts.collect();
+        let console: Arc<dyn BusDevice> = uart.clone();
+        let supervisor = Supervisor { time, memory: Arc::clone(&memory), console, switch };
+        Ok(Self {
+            gate,
+            clock: config.clock,
+            vcpus,
+            supervisor,
+            memory,
+            uart,
+            devices: slots.devices,
+            images: config.images,
+            arguments: config.arguments,
+            virtio_count,
+            hardware_ad_updates: config.hardware_ad_updates,
+            entropy: Mutex::new(config.entropy),
+            device_tree: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Fills the memory and sends the harts to their reset vector. No hart runs meanwhile, and devices are as after their reset.
+    pub(super) fn power_on(&self) -> Result<(), BoardError> {
+        self.memory.clear()?;
+        let layout = self.images.load(&self.memory)?;
+        let tree = self.build_tree(&layout)?;
+        let written = self.memory.write(layout.fdt, &tree);
+        debug_assert!(written.is_ok(), "the layout is in memory");
+        self.write_dynamic_info(&layout);
+        *self.device_tree.lock().unwrap_or_else(PoisonError::into_inner) = tree;
+        let machine_mode = self.images.firmware.is_some();
+        for vcpu in &self.vcpus {
+            vcpu.reset(ResetVector {
+                entry: layout.entry.0,
+                fdt: layout.fdt.0,
+                dynamic_info: if machine_mode { layout.dynamic_info.0 } else { 0 },
+                running: machine_mode || vcpu.id == 0,
+            });
+        }
+        Ok(())
+    }
+
+    fn build_tree(&self, layout: &Layout) -> Result<Vec<u8>, BoardError> {
+        let mut rng_seed = [0; 64];
+        self.entropy.lock().unwrap_or_else(PoisonError::into_inner).fill(&mut rng_seed).map_err(BoardError::Entropy)?;
+        let base = self.memory.base().0;
+        let tree = Tree {
+            cpus: u32::try_from(self.vcpus.len()).unwrap_or(CPUS_COUNT_MAX),
+            memory: base..base + self.memory.size(),
+            isa: isa(self.hardware_ad_updates),
+            machine_mode: self.images.firmware.is_some(),
+            arguments: &self.arguments,
+            initrd: layout.initrd.clone(),
+            rng_seed,
+            virtio_count: self.virtio_count,
+        };
+        let blob = tree.build().map_err(|cause| BoardError::DeviceTree(cause.to_string()))?;
+        if blob.len() as u64 > FDT_ROOM - PAGE_SIZE {
+            return Err(BoardError::DeviceTree("it is too long".into()));
+        }
+        Ok(blob)
+    }
+
+    /// What OpenSBI's `fw_dynamic` looks for at the address in `a2`: magic, version, next address, next mode, options, boot hart.
+    fn write_dynamic_info(&self, layout: &Layout) {
+        const SUPERVISOR: u64 = 1;
+        const ANY_HART: u64 = u64::MAX;
+        if self.images.firmware.is_none() {
+            return;
+        }
+        let next = layout.next.map_or(0, |next| next.0);
+        for (index, word) in [0x4942_534f, 2, next, SUPERVISOR, 0, ANY_HART].into_iter().enumerate() {
+            let stored = self.memory.store::<u64>(layout.dynamic_info.wrapping_add(8 * index as u64), word);
+            debug_assert!(stored.is_ok(), "the layout is in memory");
+        }
+    }
+
+    pub(super) fn reset_devices(&self) {
+        self.devices.iter().for_each(|device| device.reset());
+    }
+
+    pub(super) fn pause_devices(&self) {
+        self.devices.iter().for_each(|device| device.pause());
+    }
+
+    pub(super) fn resume_devices(&self) {
+        self.devices.iter().for_each(|device| device.resume());
+    }
+
+    /// Returns when all that the guest has printed is with the serial port's backend.
+    pub(super) fn flush_console(&self) {
+        self.uart.flush();
+    }
+
+    pub(super) fn device_tree(&self) -> Vec<u8> {
+        self.device_tree.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the machine has used, apart from the number of resets.
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            instructions_count: self.vcpus.iter().map(|vcpu| vcpu.core().hart.instructions_retired()).sum(),
+            time_ns: self.clock.now_ns(),
+            memory_resident_bytes: self.memory.resident_bytes(),
+            memory_size_bytes: self.memory.size(),
+            resets_count: 0,
+        }
+    }
+}
+
+/// What every hart implements, as the device tree names it.
+fn isa(hardware_ad_updates: bool) -> Isa<'static> {
+    const WITH_SVADU: &[&str] = &[
+        "zicbom", "zicboz", "zicntr", "zicond", "zicsr", "zifencei", "zihpm", "zawrs", "zba", "zbb", "zbs", "sstc",
+        "svadu", "svinval", "svnapot", "svpbmt",
+    ];
+    const WITH_SVADE: &[&str] = &[
+        "zicbom", "zicboz", "zicntr", "zicond", "zicsr", "zifencei", "zihpm", "zawrs", "zba", "zbb", "zbs", "sstc",
+        "svade", "svinval", "svnapot", "svpbmt",
+    ];
+    let extensions = if hardware_ad_updates { WITH_SVADU } else { WITH_SVADE };
+    Isa { letters: "imafdc", extensions, mmu_type: "riscv,sv57", cache_block_bytes: 64 }
+}

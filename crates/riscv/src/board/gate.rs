@@ -1,0 +1,91 @@
+//! The gate that harts pass to run guest instructions: how a machine is made to stand still.
+//!
+//! A hart's thread runs the guest only between [`Gate::enter`] and the drop of the [`Pass`] that it gives. Closing the gate asks every hart
+//! for attention and returns when none is inside; each stands at a safe point then, where its state is all in its registers.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug, Default)]
+struct State {
+    open: bool,
+    ended: bool,
+    inside_count: usize,
+}
+
+/// See the [module](self). Closed at first.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// Leave to run guest instructions, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Pass<'a> {
+    gate: &'a Gate,
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        let mut state = self.gate.lock();
+        state.inside_count -= 1;
+        if state.inside_count == 0 {
+            self.gate.changed.notify_all();
+        }
+    }
+}
+
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is three plain values, right between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the gate to open. `None` when it never will again.
+    pub(super) fn enter(&self) -> Option<Pass<'_>> {
+        let mut state = self.lock();
+        loop {
+            if state.ended {
+                return None;
+            }
+            if state.open {
+                state.inside_count += 1;
+                return Some(Pass { gate: self });
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// Lets harts pass.
+    pub(super) fn open(&self) {
+        self.lock().open = true;
+        self.changed.notify_all();
+    }
+
+    /// Lets no hart pass from now on; does not wait for those inside.
+    pub(super) fn shut(&self) {
+        self.lock().open = false;
+    }
+
+    /// Lets no hart pass, calls `attention`, which has to make those inside leave, and waits until they have.
+    pub(super) fn close(&self, attention: impl FnOnce()) {
+        self.shut();
+        attention();
+        let mut state = self.lock();
+        while state.inside_count > 0 {
+            state = self.wait(state);
+        }
+    }
+
+    /// Sends those who wait away for good.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        state.open = false;
+        state.ended = true;
+        self.changed.notify_all();
+    }
+}

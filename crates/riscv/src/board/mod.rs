@@ -1,0 +1,242 @@
+//! The machine around the harts: memory, devices, threads, and the life that they have in common.
+//!
+//! ```text
+//!  Board (verbs) --+                                +-- hart-0 --+
+//!                  +--> queue --> driver --> gate --+-- hart-1 --+--> Bus --> devices --> PLIC --> hart signals
+//!  guest (power) --+                                +-- ...    --+
+//! ```
+//!
+//! One thread, the *driver*, starts, pauses, resets and ends the machine, one event after the other; nothing else does. Each hart has a thread of
+//! its own that runs the guest while the [gate] is open. With the gate closed every hart stands at a safe point, and with
+//! the devices paused nothing touches guest memory.
+//!
+//! Invariants: whatever a guest does, verbs work; a fault of the guest, or a bug of ours on a hart's thread, stops the machine with a reason in one line.
+//!
+//! Cost: an idle hart's thread sleeps on the host until its timer or an interrupt; there is no periodic work.
+
+mod build;
+mod driver;
+mod gate;
+mod hsm;
+mod power;
+mod supervisor;
+mod vcpu;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use machine::backend::{BlockBackend, CharacterBackend, NetworkBackend};
+use machine::clock::Clock;
+use machine::entropy::Entropy;
+use machine::lifecycle::{IllegalTransition, Machine, State, Stats, StopReason, Verb};
+
+use crate::loader::{Images, LoadError};
+use build::Parts;
+use power::Event;
+
+/// The most harts of a machine.
+pub const CPUS_COUNT_MAX: u32 = 128;
+
+/// A disk of a machine.
+#[derive(Clone)]
+pub struct Disk {
+    /// Where its blocks are.
+    pub backend: Arc<dyn BlockBackend>,
+    /// What the guest sees as its serial number: at most 20 bytes.
+    pub serial: String,
+}
+
+/// The network interface of a machine.
+#[derive(Clone)]
+pub struct Interface {
+    /// What it is plugged into.
+    pub backend: Arc<dyn NetworkBackend>,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+}
+
+/// What a machine is made of.
+pub struct BoardConfig {
+    /// The number of harts, 1 to [`CPUS_COUNT_MAX`].
+    pub cpus: u32,
+    /// The size of RAM in bytes: whole pages.
+    pub memory_bytes: u64,
+    /// What it starts.
+    pub images: Images,
+    /// The kernel's command line.
+    pub arguments: String,
+    /// Its disks; the first is the guest's `vda`.
+    pub disks: Vec<Disk>,
+    /// Its network interface, if it has one.
+    pub network: Option<Interface>,
+    /// The other end of the serial port, the guest's `ttyS0`.
+    pub serial: Arc<dyn CharacterBackend>,
+    /// The other end of a virtio console, the guest's `hvc0`, if it has one.
+    pub console: Option<Arc<dyn CharacterBackend>>,
+    /// Where the guest's randomness comes from.
+    pub entropy: Entropy,
+    /// The machine's time.
+    pub clock: Arc<Clock>,
+    /// Whether harts set accessed and dirty bits of page tables themselves (Svadu) or fault (Svade).
+    pub hardware_ad_updates: bool,
+}
+
+/// Why a machine could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardError {
+    /// The number of harts.
+    #[error("a machine has 1 to {CPUS_COUNT_MAX} processors, not {0}; change --cpus")]
+    Cpus(u32),
+    /// Neither a kernel nor a firmware.
+    #[error("there is nothing to run; give a kernel or a firmware")]
+    NothingToRun,
+    /// More virtio devices than there are places.
+    #[error("{count} disks and other devices do not fit into the {max} slots of the machine; leave some disks out")]
+    Devices {
+        /// How many there are.
+        count: usize,
+        /// How many there could be.
+        max: u32,
+    },
+    /// The guest's memory.
+    #[error(transparent)]
+    Memory(#[from] machine::memory::MemoryError),
+    /// An image.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The device tree; the command line is the only part that can be wrong.
+    #[error("the kernel's command line cannot be passed on: {0}")]
+    DeviceTree(String),
+    /// The host's random generator.
+    #[error("the host gives no random numbers: {0}")]
+    Entropy(std::io::Error),
+    /// A thread, or another thing that a device needs of the host.
+    #[error("the host gives no more threads: {0}")]
+    Host(#[from] std::io::Error),
+}
+
+/// Where a machine is in its life, as everyone may read it; only the driver writes it.
+struct Progress {
+    state: State,
+    reason: Option<StopReason>,
+    resets_count: u64,
+}
+
+struct Shared {
+    parts: Parts,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        // Three plain values, right between any two statements.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A RISC-V system machine.
+pub struct Board {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Event>,
+    driver: Option<JoinHandle<()>>,
+}
+
+impl Board {
+    /// Builds the machine and loads its images. Nothing runs yet.
+    ///
+    /// # Errors
+    /// See [`BoardError`].
+    pub fn new(config: BoardConfig) -> Result<Self, BoardError> {
+        let (queue, events) = mpsc::channel();
+        let parts = Parts::build(config, queue.clone())?;
+        parts.power_on()?;
+        let progress = Progress { state: State::Created, reason: None, resets_count: 0 };
+        let shared = Arc::new(Shared { parts, progress: Mutex::new(progress), changed: Condvar::new() });
+        let driver = driver::spawn(&shared, events)?;
+        Ok(Self { shared, queue, driver: Some(driver) })
+    }
+
+    /// One line for each hart: state, program counter, privilege, instructions executed. A running machine stands still for a moment.
+    #[must_use]
+    pub fn describe_harts(&self) -> Vec<String> {
+        self.inspect(|parts| parts.vcpus.iter().map(vcpu::Vcpu::describe).collect())
+    }
+
+    /// The device tree that the guest was given at its last start, as a flattened blob.
+    #[must_use]
+    pub fn device_tree(&self) -> Vec<u8> {
+        self.shared.parts.device_tree()
+    }
+
+    /// Calls `look` while no hart runs.
+    fn inspect<T: Send + 'static>(&self, look: impl Fn(&Parts) -> T + Copy + Send + 'static) -> T {
+        let (answer, answers) = mpsc::channel();
+        let event = Event::Inspect(Box::new(move |parts| {
+            // Whoever asked waits for the answer.
+            let _ = answer.send(look(parts));
+        }));
+        let asked = self.queue.send(event);
+        match asked.ok().and_then(|()| answers.recv().ok()) {
+            Some(value) => value,
+            // Without a driver no hart runs.
+            None => look(&self.shared.parts),
+        }
+    }
+
+    fn ask(&self, verb: Verb) -> Result<(), IllegalTransition> {
+        let (answer, answers) = mpsc::channel();
+        let stopped = IllegalTransition { state: State::Stopped, verb };
+        self.queue.send(Event::Verb(verb, answer)).map_err(|_| stopped)?;
+        answers.recv().unwrap_or(Err(stopped))
+    }
+}
+
+impl Machine for Board {
+    fn state(&self) -> State {
+        self.shared.progress().state
+    }
+
+    fn start(&self) -> Result<(), IllegalTransition> {
+        self.ask(Verb::Start)
+    }
+
+    fn pause(&self) -> Result<(), IllegalTransition> {
+        self.ask(Verb::Pause)
+    }
+
+    fn resume(&self) -> Result<(), IllegalTransition> {
+        self.ask(Verb::Resume)
+    }
+
+    fn stop(&self) -> Result<(), IllegalTransition> {
+        self.ask(Verb::Stop)
+    }
+
+    fn wait(&self) -> StopReason {
+        let mut progress = self.shared.progress();
+        loop {
+            if let Some(reason) = &progress.reason {
+                return reason.clone();
+            }
+            progress = self.shared.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        let mut stats = self.inspect(Parts::stats);
+        stats.resets_count = self.shared.progress().resets_count;
+        stats
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        // A machine that has already stopped refuses, which is what we want.
+        let _ = self.ask(Verb::Stop);
+        if let Some(driver) = self.driver.take() {
+            // Its panic, a bug of ours, was reported when it happened.
+            let _ = driver.join();
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What ends or restarts a machine from inside, and what is asked of it from outside: one queue to the machine's driver.
+
+use std::sync::{Arc, mpsc};
+
+use devices::syscon::{PowerRequest, PowerSwitch};
+use machine::lifecycle::{IllegalTransition, Verb};
+
+use super::build::Parts;
+use super::gate::Gate;
+use crate::hart::HartSignals;
+
+/// What the machine's driver does, one after the other.
+pub(super) enum Event {
+    /// Someone outside wants this; the answer goes back.
+    Verb(Verb, mpsc::Sender<Result<(), IllegalTransition>>),
+    /// Someone outside wants to look at the machine while no hart runs.
+    Inspect(Box<dyn FnOnce(&Parts) + Send>),
+    /// The guest asks for this.
+    Power(PowerRequest),
+    /// The guest cannot go on: why, in one line.
+    Fault(String),
+}
+
+/// Stops harts and tells the driver why. Used by the guest's own threads, so it waits for nothing.
+#[derive(Clone)]
+pub(super) struct Switch {
+    gate: Arc<Gate>,
+    signals: Arc<[Arc<HartSignals>]>,
+    queue: mpsc::Sender<Event>,
+}
+
+impl Switch {
+    pub(super) fn new(gate: Arc<Gate>, signals: Arc<[Arc<HartSignals>]>, queue: mpsc::Sender<Event>) -> Self {
+        Self { gate, signals, queue }
+    }
+
+    /// Has every hart come to the gate soon.
+    pub(super) fn call_harts(&self) {
+        for signals in &*self.signals {
+            signals.request_attention();
+        }
+    }
+
+    fn stop_for(&self, event: Event) {
+        self.gate.shut();
+        self.call_harts();
+        // Without a driver the machine has already stopped.
+        let _ = self.queue.send(event);
+    }
+
+    /// The guest cannot go on.
+    pub(super) fn fault(&self, why: String) {
+        self.stop_for(Event::Fault(why));
+    }
+}
+
+impl PowerSwitch for Switch {
+    fn request(&self, request: PowerRequest) {
+        self.stop_for(Event::Power(request));
+    }
+}

@@ -1,0 +1,159 @@
+//! A hart's thread: runs the guest, sleeps when the guest does, and serves its supervisor calls.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use devices::aclint::TimeSource;
+
+use super::gate::Gate;
+use super::hsm::{Entry, HartState, Lifecycle};
+use super::power::Switch;
+use super::supervisor::{Supervisor, Then};
+use crate::hart::{Exit, Hart, HartSignals};
+use crate::sbi::pmu::Pmu;
+
+const A0: u8 = 10;
+const A1: u8 = 11;
+const A2: u8 = 12;
+
+/// What belongs to a hart's thread while it is inside the gate, and to the machine's driver otherwise.
+pub(super) struct Core {
+    pub(super) hart: Hart,
+    pub(super) pmu: Pmu,
+}
+
+/// One hart and what others see of it.
+pub(super) struct Vcpu {
+    pub(super) id: usize,
+    pub(super) signals: Arc<HartSignals>,
+    pub(super) lifecycle: Lifecycle,
+    core: Mutex<Core>,
+}
+
+/// Where and how a hart begins after a reset of the machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ResetVector {
+    pub(super) entry: u64,
+    pub(super) fdt: u64,
+    /// The information for `fw_dynamic`, in `a2`.
+    pub(super) dynamic_info: u64,
+    /// Whether the hart runs at once, or waits until another starts it.
+    pub(super) running: bool,
+}
+
+impl Vcpu {
+    pub(super) fn new(id: usize, hart: Hart) -> Self {
+        let signals = Arc::clone(hart.signals());
+        let core = Mutex::new(Core { hart, pmu: Pmu::default() });
+        Self { id, signals, lifecycle: Lifecycle::new(HartState::Stopped), core }
+    }
+
+    /// The hart itself: waits until its thread is outside the gate.
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+        // A thread that panicked inside is reported as a fault of the machine, which never runs it again.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the hart into its state after a reset of the machine.
+    pub(super) fn reset(&self, vector: ResetVector) {
+        let mut core = self.core();
+        self.signals.take_poll();
+        core.pmu = Pmu::default();
+        start(&mut core.hart, vector.entry, vector.fdt);
+        core.hart.set_x(A2, vector.dynamic_info);
+        self.lifecycle.set(if vector.running { HartState::Started } else { HartState::Stopped });
+    }
+
+    /// The thread's body, with all harts of the machine: ends when the gate does.
+    pub(super) fn serve(&self, gate: &Gate, vcpus: &[Self], supervisor: &Supervisor) {
+        while let Some(_pass) = gate.enter() {
+            let _report = ReportPanic { id: self.id, switch: &supervisor.switch };
+            let mut core = self.core();
+            self.turn(&mut core, vcpus, supervisor);
+        }
+    }
+
+    /// Runs the hart until someone wants its attention.
+    fn turn(&self, core: &mut Core, vcpus: &[Self], supervisor: &Supervisor) {
+        loop {
+            match self.lifecycle.get() {
+                HartState::Started | HartState::Suspended => match core.hart.run() {
+                    Exit::Attention => return,
+                    Exit::Idle => self.sleep(core, &supervisor.time),
+                    Exit::SupervisorCall => {
+                        if let Then::Leave = supervisor.call(vcpus, self, core) {
+                            return;
+                        }
+                    }
+                    Exit::Fault(why) => return supervisor.switch.fault(format!("hart {}: {why}", self.id)),
+                },
+                HartState::StartPending(_) => {
+                    if let Some(Entry { address, opaque }) = self.lifecycle.take_start() {
+                        start(&mut core.hart, address, opaque);
+                    }
+                }
+                HartState::Stopped => {
+                    self.signals.sleep(None);
+                    // Nothing is lost: whatever was asked of the hart while it was stopped is moot once it starts afresh.
+                    if self.signals.take_poll().attention() && self.lifecycle.get() == HartState::Stopped {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do, or by mistake less long.
+    pub(super) fn sleep(&self, core: &Core, time: &TimeSource) {
+        let timeout = core.hart.next_deadline().map(|ticks| Duration::from_nanos(time.ns_until(ticks)));
+        if timeout != Some(Duration::ZERO) {
+            self.signals.sleep(timeout);
+        }
+    }
+
+    /// Goes on as a hart that was just started.
+    pub(super) fn restart(&self, core: &mut Core, entry: Entry) {
+        start(&mut core.hart, entry.address, entry.opaque);
+    }
+
+    /// One line about the hart.
+    pub(super) fn describe(&self) -> String {
+        let core = self.core();
+        let hart = &core.hart;
+        let state = match self.lifecycle.get() {
+            HartState::Started => "runs",
+            HartState::Stopped => "is stopped",
+            HartState::StartPending(_) => "starts",
+            HartState::Suspended => "sleeps",
+        };
+        format!(
+            "hart {}: {state} at pc {:#018x} in {:?} mode, {} instructions",
+            self.id,
+            hart.pc(),
+            hart.privilege(),
+            hart.instructions_retired()
+        )
+    }
+}
+
+/// The state in which the SBI and firmware start a hart: `a0` is its number.
+fn start(hart: &mut Hart, entry: u64, a1: u64) {
+    hart.reset(entry);
+    let id = hart.config().id;
+    hart.set_x(A0, id);
+    hart.set_x(A1, a1);
+}
+
+/// Turns a panic of the thread, which is a bug of ours, into a stop of the machine with a reason.
+struct ReportPanic<'a> {
+    id: usize,
+    switch: &'a Switch,
+}
+
+impl Drop for ReportPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.switch.fault(format!("hart {}: the emulator failed; please report the message above", self.id));
+        }
+    }
+}
