@@ -33,6 +33,7 @@ pub mod plic;
 pub mod rtc;
 pub mod syscon;
 pub mod uart;
+pub mod virtio;
 pub mod worker;
 
 /// What a board asks of a device apart from register accesses.

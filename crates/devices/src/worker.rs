@@ -103,6 +103,19 @@ impl Worker {
         }
     }
 
+    /// Returns when the job has run for every kick before the call and left nothing behind. Not while a pause holds.
+    pub fn drain(&self) {
+        loop {
+            self.pause();
+            let idle = !self.shared.kicked.load(Ordering::Acquire);
+            self.resume();
+            if idle || lock(&self.shared.control).stopping {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+
     /// Undoes one [`Self::pause`].
     pub fn resume(&self) {
         let mut control = lock(&self.shared.control);
@@ -149,11 +162,12 @@ impl Shared {
             }
             let due = deadline.is_some_and(|at| Instant::now() >= at);
             if self.kicked.swap(false, Ordering::AcqRel) || due {
-                deadline = match job(&Turn { shared: self }) {
-                    Next::Kick => None,
-                    Next::Within(wait) => Instant::now().checked_add(wait),
-                    Next::Again => Some(Instant::now()),
-                };
+                deadline = None;
+                match job(&Turn { shared: self }) {
+                    Next::Kick => {}
+                    Next::Within(wait) => deadline = Instant::now().checked_add(wait),
+                    Next::Again => self.kicked.store(true, Ordering::Release),
+                }
                 continue;
             }
             match deadline {

@@ -1,0 +1,96 @@
+//! The thread that serves one queue.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use super::queue::{Queue, QueueError};
+use crate::lock;
+use crate::worker::{Next, Turn, Worker};
+
+/// What a device does with the chains of one of its queues.
+pub(super) trait Serve: Send + 'static {
+    /// Takes what waits, up to a batch, and gives it back. False if it can do nothing now: the queue is empty, or something else is missing
+    /// that will kick the worker when it comes. Between requests it looks whether `turn` is over.
+    fn serve(&mut self, queue: &mut Queue, turn: &Turn<'_>) -> Result<bool, QueueError>;
+}
+
+/// A queue and the thread that serves it while the queue is there.
+pub(super) struct QueueServer {
+    queue: Arc<Mutex<Option<Queue>>>,
+    worker: Worker,
+}
+
+impl QueueServer {
+    /// A thread called `name` that will serve by `handler`.
+    pub(super) fn spawn(name: &str, mut handler: impl Serve) -> io::Result<Self> {
+        let queue = Arc::new(Mutex::new(None));
+        let theirs = Arc::clone(&queue);
+        let worker = Worker::spawn(name, move |turn| serve_all(&mut lock(&theirs), &mut handler, turn))?;
+        Ok(Self { queue, worker })
+    }
+
+    /// Serves `queue` from now on; buffers may be in it already.
+    pub(super) fn activate(&self, queue: Option<Queue>) {
+        *lock(&self.queue) = queue;
+        self.worker.kick();
+    }
+
+    /// There are new buffers, or whatever else was missing has come.
+    pub(super) fn kick(&self) {
+        self.worker.kick();
+    }
+
+    /// Forgets the queue once the request in work is done.
+    pub(super) fn reset(&self) {
+        self.worker.pause();
+        *lock(&self.queue) = None;
+        self.worker.resume();
+    }
+
+    pub(super) fn pause(&self) {
+        self.worker.pause();
+    }
+
+    pub(super) fn resume(&self) {
+        self.worker.resume();
+    }
+
+    /// Waits until all that was kicked for has been looked at.
+    pub(super) fn drain(&self) {
+        self.worker.drain();
+    }
+}
+
+fn serve_all(slot: &mut Option<Queue>, handler: &mut impl Serve, turn: &Turn<'_>) -> Next {
+    let Some(queue) = slot else { return Next::Kick };
+    match serve_until_idle(queue, handler, turn) {
+        Ok(next) => next,
+        Err(error) => {
+            queue.fail(&error);
+            *slot = None;
+            Next::Kick
+        }
+    }
+}
+
+fn serve_until_idle(queue: &mut Queue, handler: &mut impl Serve, turn: &Turn<'_>) -> Result<Next, QueueError> {
+    loop {
+        queue.suppress_notifications()?;
+        while handler.serve(queue, turn)? {
+            if turn.is_over() {
+                return Ok(Next::Again);
+            }
+        }
+        let before = queue.state().next_available;
+        if !queue.request_notification()? {
+            return Ok(Next::Kick);
+        }
+        // Something waits: new chains, or those for which the handler lacks something. The latter must not make this loop spin.
+        if !handler.serve(queue, turn)? && queue.state().next_available == before {
+            return Ok(Next::Kick);
+        }
+        if turn.is_over() {
+            return Ok(Next::Again);
+        }
+    }
+}
