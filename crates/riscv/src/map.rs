@@ -26,8 +26,8 @@ pub const UART: Range<u64> = 0x1000_0000..0x1000_0100;
 pub const UART_CLOCK_HZ: u32 = 3_686_400;
 /// The serial port's input at the PLIC.
 pub const UART_INTERRUPT: u32 = 10;
-/// How many virtio-mmio slots there are.
-pub const VIRTIO_SLOTS: u32 = 8;
+/// How many virtio-mmio slots there are; the first eight are where qemu has them.
+pub const VIRTIO_SLOTS: u32 = 32;
 
 /// The registers of virtio-mmio slot `slot`, counted from 0 to [`VIRTIO_SLOTS`].
 #[must_use]
@@ -39,5 +39,5 @@ pub const fn virtio(slot: u32) -> Range<u64> {
 /// The input of virtio-mmio slot `slot` at the PLIC.
 #[must_use]
 pub const fn virtio_interrupt(slot: u32) -> u32 {
-    1 + slot
+    if slot < 8 { 1 + slot } else { 16 + slot }
 }

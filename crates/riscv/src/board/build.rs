@@ -8,6 +8,9 @@ use devices::plic::{ContextLines, Plic};
 use devices::rtc::Rtc;
 use devices::syscon::{PowerSwitch, Syscon};
 use devices::uart::Uart;
+use devices::virtio::VirtioDevice;
+use devices::virtio::block::{self, Block};
+use devices::virtio::mmio::Transport;
 use machine::bus::{Bus, BusDevice};
 use machine::clock::Clock;
 use machine::entropy::Entropy;
@@ -32,7 +35,7 @@ pub(super) struct Parts {
     pub(super) clock: Arc<Clock>,
     pub(super) vcpus: Box<[Vcpu]>,
     pub(super) supervisor: Supervisor,
-    memory: Arc<GuestMemory>,
+    pub(super) memory: Arc<GuestMemory>,
     uart: Arc<Uart>,
     devices: Vec<Arc<dyn BoardDevice>>,
     images: Images,
@@ -114,7 +117,7 @@ impl Parts {
         ));
         let line = |number| InterruptLine::new(Arc::clone(&plic) as Arc<dyn InterruptSink>, number);
         slots.map("plic", &map::PLIC, Arc::clone(&plic) as _);
-        let uart = Arc::new(Uart::new(line(map::UART_INTERRUPT), config.serial)?);
+        let uart = Arc::new(Uart::new(line(map::UART_INTERRUPT), Arc::clone(&config.serial))?);
         slots.map("uart", &map::UART, Arc::clone(&uart) as _);
         slots.map("rtc", &map::RTC, Arc::new(Rtc::new(line(map::RTC_INTERRUPT))?));
         let power_switch: Arc<dyn PowerSwitch> = Arc::new(switch.clone());
@@ -127,7 +130,14 @@ impl Parts {
         } else {
             slots.map("clint", &map::CLINT, aclint);
         }
-        let virtio_count = 0;
+        let virtio = virtio_devices(&config)?;
+        let count = virtio.len();
+        let virtio_count = u32::try_from(count).ok().filter(|count| *count <= map::VIRTIO_SLOTS);
+        let virtio_count = virtio_count.ok_or(BoardError::Devices { count, max: map::VIRTIO_SLOTS })?;
+        for (slot, device) in (0..).zip(virtio) {
+            let transport = Transport::new(device, Arc::clone(&memory), line(map::virtio_interrupt(slot)));
+            slots.map("virtio", &map::virtio(slot), Arc::new(transport));
+        }
 
         let bus = Arc::new(slots.bus);
         let harts = signals.iter().enumerate().map(|(id, signals)| {
@@ -243,6 +253,18 @@ impl Parts {
             resets_count: 0,
         }
     }
+}
+
+/// The virtio devices, in the order of their slots; Linux names disks in this order.
+fn virtio_devices(config: &BoardConfig) -> Result<Vec<Arc<dyn VirtioDevice>>, BoardError> {
+    let mut devices: Vec<Arc<dyn VirtioDevice>> = Vec::new();
+    // Requests wait for the host's disk, so more queues than this gain nothing.
+    let queues_count = u16::try_from(config.cpus.min(4)).unwrap_or(1);
+    for disk in &config.disks {
+        let options = block::Options { serial: disk.serial.clone(), queues_count };
+        devices.push(Arc::new(Block::new(Arc::clone(&disk.backend), &options)?));
+    }
+    Ok(devices)
 }
 
 /// What every hart implements, as the device tree names it.
