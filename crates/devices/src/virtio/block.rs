@@ -2,9 +2,9 @@
 //!
 //! Specification: virtio 1.2, section 5.2.
 //!
-//! Each queue has a thread that does blocking I/O on the backend. It takes a batch of requests, parses each once into a [`Command`], joins reads and writes of
+//! Each queue has a thread that does blocking I/O on the backend. It takes a batch of requests, parses each once into a command, joins reads and writes of
 //! neighbouring sectors into one call, and moves data through one buffer of its own that stays in the host's cache. The driver sees what is
-//! done before anything slow begins and after every [`PUBLISH_BYTES`].
+//! done before anything slow begins and after every 128 KiB.
 //!
 //! Durability: a flush is acknowledged when the backend's flush has returned, and covers every write acknowledged before it on any queue. A driver that
 //! does not know of flushes (`VIRTIO_BLK_F_FLUSH`) gets each write made durable before it is acknowledged (section 5.2.6.2). A reset returns after the request in work is
