@@ -213,11 +213,6 @@ pub(super) fn add<F: Format>(a: u64, b: u64, rounding: Rounding, flags: &mut u32
     }
 }
 
-/// `a - b` by flipping the sign of `b`; that of a NaN does not matter.
-pub(super) fn sub<F: Format>(a: u64, b: u64, rounding: Rounding, flags: &mut u32) -> u64 {
-    add::<F>(a, b ^ F::SIGN, rounding, flags)
-}
-
 pub(super) fn mul<F: Format>(a: u64, b: u64, rounding: Rounding, flags: &mut u32) -> u64 {
     let ((sign_a, kind_a), (sign_b, kind_b)) = (unpack::<F>(a), unpack::<F>(b));
     let sign = sign_a != sign_b;
@@ -369,40 +364,3 @@ pub(super) fn convert<From: Format, To: Format>(a: u64, rounding: Rounding, flag
         Kind::Finite { exponent, significand } => round::<To>(sign, exponent, significand.into(), rounding, flags),
     }
 }
-
-/// The arithmetic of one format by its own bit type, for hosts without a faster way.
-macro_rules! format_module {
-    ($name:ident, $format:ident, $bits:ty) => {
-        #[cfg(any(test, not(target_arch = "x86_64")))]
-        pub(super) mod $name {
-            use super::super::Rounding;
-            use super::$format as F;
-            pub(in super::super) fn add(a: $bits, b: $bits, rounding: Rounding, flags: &mut u32) -> $bits {
-                super::add::<F>(a.into(), b.into(), rounding, flags) as $bits
-            }
-            pub(in super::super) fn sub(a: $bits, b: $bits, rounding: Rounding, flags: &mut u32) -> $bits {
-                super::sub::<F>(a.into(), b.into(), rounding, flags) as $bits
-            }
-            pub(in super::super) fn mul(a: $bits, b: $bits, rounding: Rounding, flags: &mut u32) -> $bits {
-                super::mul::<F>(a.into(), b.into(), rounding, flags) as $bits
-            }
-            pub(in super::super) fn div(a: $bits, b: $bits, rounding: Rounding, flags: &mut u32) -> $bits {
-                super::div::<F>(a.into(), b.into(), rounding, flags) as $bits
-            }
-            pub(in super::super) fn sqrt(a: $bits, rounding: Rounding, flags: &mut u32) -> $bits {
-                super::sqrt::<F>(a.into(), rounding, flags) as $bits
-            }
-            pub(in super::super) fn multiply_add(
-                a: $bits,
-                b: $bits,
-                c: $bits,
-                rounding: Rounding,
-                flags: &mut u32,
-            ) -> $bits {
-                super::multiply_add::<F>(a.into(), b.into(), c.into(), rounding, flags) as $bits
-            }
-        }
-    };
-}
-format_module! { single, Single, u32 }
-format_module! { double, Double, u64 }
