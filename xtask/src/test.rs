@@ -41,9 +41,13 @@ fn take_steps(steps: &mut Steps, options: &Options) -> Result<()> {
     steps.command("clippy", workspace::cargo().args(lint))?;
     steps.take("tests", |closing_lines| nextest(closing_lines, options.quick))?;
     steps.take("doc tests", |_| doc_tests())?;
+    // Documentation is for who works on the code: private items have theirs, and links may lead to them.
     let mut documentation = workspace::cargo();
     documentation.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]);
-    steps.command("documentation", documentation.env("RUSTDOCFLAGS", "-D warnings"))?;
+    steps.command(
+        "documentation",
+        documentation.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"),
+    )?;
     steps.take("README examples", |_| readme::run())?;
     if !options.quick {
         steps.take("fuzz", |_| fuzz::run_all(FUZZ_SECONDS))?;

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -154,6 +155,14 @@ impl Inbox {
     }
 }
 
+/// What a look-up by the host's resolver found, on its way from the look-up's thread.
+pub(crate) struct Answer {
+    /// The resolver's name for the look-up.
+    pub(crate) id: u64,
+    /// `None`: the host could not find out.
+    pub(crate) addresses: Option<Vec<IpAddr>>,
+}
+
 /// What other threads bring to the loop.
 pub(crate) struct Shared {
     wake: OwnedFd,
@@ -162,7 +171,7 @@ pub(crate) struct Shared {
     room: AtomicBool,
     inbox: Mutex<Inbox>,
     sink: Mutex<Option<Arc<dyn FrameSink>>>,
-    answers: Mutex<Vec<crate::dns::Answer>>,
+    answers: Mutex<Vec<Answer>>,
 }
 
 impl fmt::Debug for Shared {
@@ -216,7 +225,7 @@ impl Shared {
         self.wake();
     }
 
-    pub(crate) fn push_answer(&self, answer: crate::dns::Answer) {
+    pub(crate) fn push_answer(&self, answer: Answer) {
         lock(&self.answers).push(answer);
         self.wake();
     }
@@ -233,7 +242,7 @@ impl Shared {
         self.room.swap(false, Ordering::SeqCst)
     }
 
-    pub(crate) fn take_answers(&self) -> Vec<crate::dns::Answer> {
+    pub(crate) fn take_answers(&self) -> Vec<Answer> {
         std::mem::take(&mut *lock(&self.answers))
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Source, is_test_file, without_tests};
+use super::{Source, without_tests};
 
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
@@ -41,7 +41,7 @@ fn graph(folder: &str, sources: &[&Source]) -> Graph {
     for source in sources {
         let path = inside(source);
         let from = module(&path);
-        if is_root(&from) || is_test_file(&source.path) {
+        if is_root(&from) || source.is_test {
             continue;
         }
         let code = without_tests(&source.text);

@@ -26,6 +26,8 @@ struct Source {
     /// Relative to the root, with forward slashes.
     path: String,
     text: String,
+    /// Whether all of it is for tests.
+    is_test: bool,
 }
 
 /// Checks all rules, printing every finding.
@@ -54,20 +56,40 @@ pub(crate) fn run() -> Result<()> {
 
 /// Reads the files that are text.
 fn read_all(files: &[PathBuf]) -> Result<Vec<Source>> {
-    let mut sources = Vec::new();
+    let mut texts = Vec::new();
     for file in files {
         let bytes =
             std::fs::read(workspace::root().join(file)).with_context(|| format!("reading {}", file.display()))?;
         if let Ok(text) = String::from_utf8(bytes) {
-            sources.push(Source { path: file.to_string_lossy().replace('\\', "/"), text });
+            texts.push((file.to_string_lossy().replace('\\', "/"), text));
         }
     }
-    Ok(sources)
+    Ok(sources(texts))
 }
 
-/// Whether all of the file is for tests only.
-fn is_test_file(path: &str) -> bool {
-    path.split('/').any(|part| part == "tests" || part.ends_with("tests.rs"))
+/// Finds out which files are for tests: those in a folder of tests, and modules that others declare for tests only.
+fn sources(texts: Vec<(String, String)>) -> Vec<Source> {
+    let mut for_tests = Vec::new();
+    for (path, text) in &texts {
+        let Some(stem) = path.strip_suffix(".rs") else { continue };
+        // Where the modules that this file declares are.
+        let folder = match stem.rsplit_once('/') {
+            Some((folder, "mod" | "lib" | "main")) => folder,
+            _ => stem,
+        };
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for pair in lines.windows(2) {
+            let module = pair[1].strip_suffix(';').and_then(|line| line.rsplit_once("mod "));
+            if let ("#[cfg(test)]", Some((_, name))) = (pair[0], module) {
+                for_tests.extend([format!("{folder}/{name}.rs"), format!("{folder}/{name}/")]);
+            }
+        }
+    }
+    let is_test = |path: &str| {
+        path.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "benches"))
+            || for_tests.iter().any(|module| path.starts_with(module))
+    };
+    texts.into_iter().map(|(path, text)| Source { is_test: is_test(&path), path, text }).collect()
 }
 
 /// The text with line comments and modules for tests left blank, line by line.
@@ -94,5 +116,31 @@ fn without_tests(text: &str) -> String {
 
 #[cfg(test)]
 fn source(path: &str, text: &str) -> Source {
-    Source { path: path.into(), text: text.into() }
+    let mut sources = sources(vec![(path.into(), text.into())]);
+    sources.remove(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_for_tests_are_known() {
+        let texts = [
+            ("crates/x/src/virtio/mod.rs", "#[cfg(test)]\nmod driver;\nmod queue;\n"),
+            ("crates/x/src/virtio/driver.rs", ""),
+            ("crates/x/src/virtio/queue.rs", "    #[cfg(test)]\n    pub(crate) mod hostile;\n"),
+            ("crates/x/src/virtio/queue/hostile/deep.rs", ""),
+            ("crates/x/tests/whole.rs", ""),
+        ];
+        let sources = sources(texts.map(|(path, text)| (path.into(), text.into())).into());
+        let are_tests: Vec<bool> = sources.iter().map(|source| source.is_test).collect();
+        assert_eq!(are_tests, [false, true, false, true, true]);
+    }
+
+    #[test]
+    fn blank_lines_take_the_place_of_tests_and_comments() {
+        let text = "a\n// b\n#[cfg(test)]\nmod tests {\n    c\n}\nd // e\n";
+        assert_eq!(without_tests(text), "a\n\n\n\n\n\nd\n");
+    }
 }

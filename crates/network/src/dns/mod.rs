@@ -15,7 +15,7 @@ use self::files::Cached;
 use self::message::{Family, Question, ResponseCode};
 use crate::addresses::GATEWAY;
 use crate::flow::{Context, Key};
-use crate::poll::{Kind, Shared, Token};
+use crate::poll::{Answer, Kind, Shared, Token};
 
 /// Queries under way; the oldest gives way.
 const QUERIES_MAX: usize = 128;
@@ -36,14 +36,6 @@ pub enum NameServers {
     Fixed(Vec<SocketAddr>),
 }
 
-/// A host look-up's answer, on its way from the look-up's thread.
-pub(crate) struct Answer {
-    key: Key,
-    query: Vec<u8>,
-    /// `None`: the host could not find out.
-    addresses: Option<Vec<IpAddr>>,
-}
-
 /// A query under way to a name server.
 struct Query {
     key: Key,
@@ -62,7 +54,8 @@ pub(crate) struct Resolver {
     hosts: Cached<HashMap<String, Vec<IpAddr>>>,
     queries: HashMap<u64, Query>,
     next: u64,
-    lookups: usize,
+    /// Whom each look-up under way is for, and the query.
+    lookups: HashMap<u64, (Key, Vec<u8>)>,
     shared: Arc<Shared>,
     scratch: Vec<u8>,
 }
@@ -75,7 +68,7 @@ impl Resolver {
             hosts: Cached::new("/etc/hosts", files::parse_hosts),
             queries: HashMap::new(),
             next: 0,
-            lookups: 0,
+            lookups: HashMap::new(),
             shared,
             scratch: vec![0; MESSAGE_MAX],
         }
@@ -149,33 +142,36 @@ impl Resolver {
 
     /// Asks the host's resolver, on a thread that nobody waits for: it may hang for as long as it likes.
     fn look_up(&mut self, context: &mut Context, key: Key, bytes: Vec<u8>) {
-        let Some(question) = message::question(&bytes).filter(|_| self.lookups < LOOKUPS_MAX) else {
+        let Some(question) = message::question(&bytes).filter(|_| self.lookups.len() < LOOKUPS_MAX) else {
             return reply(context, &key, &message::response(&bytes, ResponseCode::ServerFailure, &[]));
         };
         let shared = Arc::clone(&self.shared);
-        let failure = message::response(&bytes, ResponseCode::ServerFailure, &[]);
+        let id = self.next;
+        self.next += 1;
         let run = move || {
             let found = (question.name.as_str(), 0).to_socket_addrs();
             let addresses = found.ok().map(|found| {
                 let addresses = found.map(|address| address.ip());
                 addresses.filter(|address| Family::of(address) == question.family).collect()
             });
-            shared.push_answer(Answer { key, query: bytes, addresses });
+            shared.push_answer(Answer { id, addresses });
         };
         match std::thread::Builder::new().name("look-up".into()).spawn(run) {
-            Ok(_) => self.lookups += 1,
-            Err(_) => reply(context, &key, &failure),
+            Ok(_) => {
+                self.lookups.insert(id, (key, bytes));
+            }
+            Err(_) => reply(context, &key, &message::response(&bytes, ResponseCode::ServerFailure, &[])),
         }
     }
 
     /// A look-up has come back.
     pub(crate) fn on_answer(&mut self, context: &mut Context, answer: &Answer) {
-        self.lookups -= 1;
+        let Some((key, query)) = self.lookups.remove(&answer.id) else { return };
         let response = match &answer.addresses {
-            Some(addresses) => message::response(&answer.query, ResponseCode::NoError, addresses),
-            None => message::response(&answer.query, ResponseCode::ServerFailure, &[]),
+            Some(addresses) => message::response(&query, ResponseCode::NoError, addresses),
+            None => message::response(&query, ResponseCode::ServerFailure, &[]),
         };
-        reply(context, &answer.key, &response);
+        reply(context, &key, &response);
     }
 
     /// A name server has answered, or cannot be reached.
