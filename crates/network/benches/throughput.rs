@@ -19,8 +19,7 @@ const WINDOW: usize = 1 << 20;
 
 fn report(what: &str, clock: &Clock, start_ns: u64) {
     let ns = clock.now_ns() - start_ns;
-    let gbit = u32::try_from(BYTES >> 17).map(f64::from).unwrap_or(0.0) * 1.048_576e6
-        / ns.to_string().parse::<f64>().unwrap_or(1.0);
+    let gbit = BYTES as f64 * 8.0 / ns as f64;
     println!("{what:44} {gbit:7.2} Gbit/s");
 }
 

@@ -4,10 +4,9 @@
 //! does for root. A host that gives neither makes every ping "administratively prohibited".
 
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto};
+use machine::sys::PingSocket;
 use smoltcp::wire::{Icmpv4DstUnreachable, Icmpv4Message, Icmpv4Packet, IpProtocol, Ipv4Packet};
 
 use crate::flow::{Context, Key, Table};
@@ -21,7 +20,7 @@ const IDLE_NS: u64 = 60_000_000_000;
 const BURST: usize = 64;
 
 struct Flow {
-    socket: OwnedFd,
+    socket: PingSocket,
     /// The identifier on the host's side if we choose it (raw sockets); else the host does.
     identifier: Option<u16>,
 }
@@ -63,23 +62,24 @@ impl Echo {
             Verdict::Ignored | Verdict::Resolve => return,
             Verdict::Absent => Icmpv4DstUnreachable::HostUnreachable,
             Verdict::Prohibited => Icmpv4DstUnreachable::CommProhibited,
-            Verdict::Forward(to) => match self.forward(context, key, to, packet.payload()) {
-                Ok(()) => return,
-                Err(error) => match unreachable_code(&error) {
-                    Some(code) => code,
-                    None => return,
-                },
-            },
+            Verdict::Forward(SocketAddr::V6(_)) => return,
+            Verdict::Forward(SocketAddr::V4(to)) => {
+                if let Err(error) = self.forward(context, key, *to.ip(), packet.payload())
+                    && let Some(message) = IcmpError::of(&error)
+                {
+                    context.link.icmp_error(message, packet.as_ref());
+                }
+                return;
+            }
         };
         context.link.icmp_error(IcmpError::Unreachable(code), packet.as_ref());
     }
 
-    fn forward(&mut self, context: &mut Context, key: Key, to: SocketAddr, message: &[u8]) -> io::Result<()> {
+    fn forward(&mut self, context: &mut Context, key: Key, to: Ipv4Addr, message: &[u8]) -> io::Result<()> {
         let id = match self.table.find(&key) {
             Some(id) => id,
             None => {
-                let (socket, raw) = open()?;
-                rustix::net::connect(&socket, &to)?;
+                let socket = PingSocket::connect(to)?;
                 if self.table.is_full()
                     && let Some(oldest) = self.table.oldest(|_| true)
                 {
@@ -88,7 +88,7 @@ impl Echo {
                 let id = self.table.reserve();
                 context.poller.add(&socket, Token { kind: Kind::Echo, id })?;
                 let random = context.random().to_le_bytes();
-                let identifier = raw.then_some(u16::from_le_bytes([random[0], random[1]]));
+                let identifier = socket.is_raw().then_some(u16::from_le_bytes([random[0], random[1]]));
                 self.table.insert(id, key, context.now_ns, Flow { socket, identifier });
                 self.deadline_ns = self.deadline_ns.min(context.now_ns + IDLE_NS);
                 id
@@ -102,8 +102,7 @@ impl Echo {
             icmp.set_echo_ident(identifier);
             icmp.fill_checksum();
         }
-        rustix::net::send(&entry.flow.socket, &message, SendFlags::NOSIGNAL)?;
-        Ok(())
+        entry.flow.socket.send(&message)
     }
 
     /// A flow's socket has something.
@@ -111,13 +110,13 @@ impl Echo {
         for _ in 0..BURST {
             let Some(entry) = self.table.get(id) else { return };
             let key = entry.key;
-            let count = match rustix::net::recv(&entry.flow.socket, &mut self.scratch[..], RecvFlags::empty()) {
-                Ok((count, _)) => count.min(self.scratch.len()),
+            let count = match entry.flow.socket.receive(&mut self.scratch) {
+                Ok(count) => count,
                 Err(error) => {
-                    if let Some(code) = unreachable_code(&error.into()) {
+                    if let Some(message) = IcmpError::of(&error) {
                         let head = [8, 0, 0, 0, 0, 0, 0, 0];
                         let about = quote(IpProtocol::Icmp, *key.guest.ip(), *key.remote.ip(), head);
-                        context.link.icmp_error(IcmpError::Unreachable(code), &about);
+                        context.link.icmp_error(message, &about);
                     }
                     return;
                 }
@@ -148,26 +147,5 @@ impl Echo {
     pub(crate) fn on_deadline(&mut self, now_ns: u64) {
         let (_, next) = self.table.expire(now_ns, IDLE_NS);
         self.deadline_ns = next.unwrap_or(u64::MAX);
-    }
-}
-
-/// A socket for pings, and whether it is a raw one.
-fn open() -> io::Result<(OwnedFd, bool)> {
-    let open = |kind| {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        rustix::net::socket_with(AddressFamily::INET, kind, flags, Some(ipproto::ICMP))
-    };
-    match open(SocketType::DGRAM) {
-        Ok(socket) => Ok((socket, false)),
-        Err(_) => Ok((open(SocketType::RAW).map_err(|_| io::ErrorKind::PermissionDenied)?, true)),
-    }
-}
-
-fn unreachable_code(error: &io::Error) -> Option<Icmpv4DstUnreachable> {
-    match error.kind() {
-        io::ErrorKind::HostUnreachable => Some(Icmpv4DstUnreachable::HostUnreachable),
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => Some(Icmpv4DstUnreachable::NetUnreachable),
-        io::ErrorKind::PermissionDenied => Some(Icmpv4DstUnreachable::CommProhibited),
-        _ => None,
     }
 }

@@ -219,7 +219,6 @@ fn bind_error(publish: Publish, source: io::Error) -> Error {
 
 /// Flows as the limit of open files allows: half of it for connections, some for the rest.
 fn limits() -> Limits {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let files = machine::sys::descriptors_max();
     Limits { tcp: (files / 2).clamp(16, 4096), udp: (files / 8).clamp(8, 1024), echo: (files / 64).clamp(2, 32) }
 }

@@ -8,6 +8,7 @@
 //! passes whatever size of frame the guest is ready for.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -247,6 +248,19 @@ pub(crate) enum IcmpError {
     TimeExceeded,
     /// It cannot be delivered.
     Unreachable(Icmpv4DstUnreachable),
+}
+
+impl IcmpError {
+    /// What the guest should hear of a host socket's `error`; `None` if nothing.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        Some(Self::Unreachable(match error.kind() {
+            io::ErrorKind::ConnectionRefused => Icmpv4DstUnreachable::PortUnreachable,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::TimedOut => Icmpv4DstUnreachable::HostUnreachable,
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => Icmpv4DstUnreachable::NetUnreachable,
+            io::ErrorKind::PermissionDenied => Icmpv4DstUnreachable::CommProhibited,
+            _ => return None,
+        }))
+    }
 }
 
 /// The IPv4 header and the first bytes of a packet that the guest must have sent, for quoting in an ICMP error when the packet

@@ -5,22 +5,17 @@
 
 use std::fmt;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use machine::backend::FrameSink;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
+use machine::sys::{self, Waker};
 
 /// Frames from the guest that wait at most, and their bytes.
 const INBOX_FRAMES: usize = 16 << 10;
 const INBOX_BYTES: usize = 8 << 20;
-/// Events taken from the host at once.
-const EVENTS: usize = 256;
-const NS_PER_MS: u64 = 1_000_000;
 
 /// Which part of the network a socket belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,59 +68,48 @@ pub(crate) struct Ready {
 
 /// The sockets waited for. Closing a socket removes it.
 pub(crate) struct Poller {
-    epoll: OwnedFd,
-    ready: Vec<Ready>,
+    poller: sys::Poller,
+    events: Vec<sys::Event>,
 }
 
 impl Poller {
     pub(crate) fn new(shared: &Shared) -> io::Result<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let poller = Self { epoll, ready: Vec::with_capacity(EVENTS) };
-        poller.add(&shared.wake, Token { kind: Kind::Wake, id: 0 })?;
+        let poller = Self { poller: sys::Poller::new()?, events: Vec::new() };
+        poller.add(&shared.waker, Token { kind: Kind::Wake, id: 0 })?;
         Ok(poller)
     }
 
-    /// Reports `socket` whenever it is readable.
+    /// Reports `socket` for as long as it is readable.
     pub(crate) fn add(&self, socket: impl AsFd, token: Token) -> io::Result<()> {
-        epoll::add(&self.epoll, socket, EventData::new_u64(token.pack()), EventFlags::IN)?;
-        Ok(())
+        self.poller.add(socket, token.pack())
     }
 
     /// Reports `socket` each time it becomes readable or writable.
     pub(crate) fn add_edges(&self, socket: impl AsFd, token: Token) -> io::Result<()> {
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        epoll::add(&self.epoll, socket, EventData::new_u64(token.pack()), flags)?;
-        Ok(())
+        self.poller.add_edges(socket, token.pack())
     }
 
     /// Waits for events, at most `timeout_ns` (`None`: as long as it takes).
     pub(crate) fn wait(&mut self, timeout_ns: Option<u64>) -> io::Result<()> {
-        let timeout = timeout_ns.map(|ns| {
-            let ms = i64::try_from(ns.div_ceil(NS_PER_MS)).unwrap_or(i64::MAX);
-            Timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * NS_PER_MS.cast_signed() }
-        });
-        let mut events = [MaybeUninit::<Event>::uninit(); EVENTS];
-        let events = match epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()) {
-            Ok((events, _)) => events,
-            Err(rustix::io::Errno::INTR) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let fault = EventFlags::ERR | EventFlags::HUP;
-        self.ready.extend(events.iter().filter_map(|event| {
-            let (flags, data) = (event.flags, event.data);
-            Some(Ready {
-                token: Token::unpack(data.u64())?,
-                readable: flags.intersects(EventFlags::IN | EventFlags::RDHUP | fault),
-                writable: flags.intersects(EventFlags::OUT | fault),
-            })
-        }));
-        Ok(())
+        self.poller.wait(timeout_ns, &mut self.events)
     }
 
     /// The next of the events that [`Self::wait`] has found.
     pub(crate) fn next(&mut self) -> Option<Ready> {
-        self.ready.pop()
+        loop {
+            let event = self.events.pop()?;
+            if let Some(token) = Token::unpack(event.token) {
+                return Some(Ready { token, readable: event.readable, writable: event.writable });
+            }
+        }
     }
+}
+
+/// What a host look-up found, by the number that it was started with; `None` if the host could not find out.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) id: u64,
+    pub(crate) addresses: Option<Vec<IpAddr>>,
 }
 
 /// Frames from the guest, one after the other in one allocation that is reused.
@@ -155,17 +139,9 @@ impl Inbox {
     }
 }
 
-/// What a look-up by the host's resolver found, on its way from the look-up's thread.
-pub(crate) struct Answer {
-    /// The resolver's name for the look-up.
-    pub(crate) id: u64,
-    /// `None`: the host could not find out.
-    pub(crate) addresses: Option<Vec<IpAddr>>,
-}
-
 /// What other threads bring to the loop.
 pub(crate) struct Shared {
-    wake: OwnedFd,
+    waker: Waker,
     sleeping: AtomicBool,
     stop: AtomicBool,
     room: AtomicBool,
@@ -187,7 +163,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            waker: Waker::new()?,
             sleeping: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             room: AtomicBool::new(false),
@@ -200,8 +176,7 @@ impl Shared {
     /// Wakes the loop, if it sleeps, after something was put in.
     fn wake(&self) {
         if self.sleeping.swap(false, Ordering::SeqCst) {
-            // Can only fail when the counter is full, and then the loop wakes anyway.
-            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+            self.waker.set();
         }
     }
 
@@ -272,6 +247,6 @@ impl Shared {
 
     /// Takes the wake-up that [`Kind::Wake`] reports.
     pub(crate) fn take_wake(&self) {
-        let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+        self.waker.clear();
     }
 }

@@ -5,15 +5,15 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 
-use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
+use machine::sys::connect_datagrams;
 use smoltcp::wire::{Icmpv4DstUnreachable, IpProtocol, Ipv4Packet, UdpPacket};
 
 use crate::addresses::GATEWAY;
 use crate::dns::Resolver;
 use crate::flow::{Context, Key, Table};
-use crate::link::{IcmpError, quote};
+use crate::link::{IcmpError, Link, quote};
 use crate::policy::{self, Transport, Verdict};
 use crate::poll::{Kind, Token};
 
@@ -90,9 +90,9 @@ impl Udp {
             Path::Published(index, peer) => self.published[*index].socket.send_to(udp.payload(), peer),
         };
         if let Err(error) = result
-            && let Some(code) = unreachable_code(&error)
+            && let Some(message) = IcmpError::of(&error)
         {
-            context.link.icmp_error(IcmpError::Unreachable(code), packet.as_ref());
+            context.link.icmp_error(message, packet.as_ref());
         }
     }
 
@@ -114,14 +114,14 @@ impl Udp {
             verdict => {
                 let code = match verdict {
                     Verdict::Prohibited => Icmpv4DstUnreachable::CommProhibited,
-                    _ if crate::link::Link::is_ours(*key.remote.ip()) => Icmpv4DstUnreachable::PortUnreachable,
+                    _ if Link::is_ours(*key.remote.ip()) => Icmpv4DstUnreachable::PortUnreachable,
                     _ => Icmpv4DstUnreachable::HostUnreachable,
                 };
                 context.link.icmp_error(IcmpError::Unreachable(code), packet);
                 return None;
             }
         };
-        match connect(to) {
+        match connect_datagrams(to) {
             Ok(socket) => {
                 self.make_room();
                 let id = self.table.reserve();
@@ -130,8 +130,8 @@ impl Udp {
                 Some(id)
             }
             Err(error) => {
-                if let Some(code) = unreachable_code(&error) {
-                    context.link.icmp_error(IcmpError::Unreachable(code), packet);
+                if let Some(message) = IcmpError::of(&error) {
+                    context.link.icmp_error(message, packet);
                 }
                 None
             }
@@ -170,9 +170,9 @@ impl Udp {
                     context.link.udp(from, to, &self.scratch[..count]);
                 }
                 Err(error) => {
-                    if let Some(code) = unreachable_code(&error) {
+                    if let Some(message) = IcmpError::of(&error) {
                         let about = quote_datagram(&entry.key);
-                        context.link.icmp_error(IcmpError::Unreachable(code), &about);
+                        context.link.icmp_error(message, &about);
                         continue;
                     }
                     return;
@@ -231,30 +231,6 @@ impl Udp {
             }
         }
         self.deadline_ns = next.unwrap_or(u64::MAX);
-    }
-}
-
-/// A socket for datagrams to and from `to`.
-pub(crate) fn connect(to: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr =
-        if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
-    let socket = UdpSocket::bind(any)?;
-    socket.set_nonblocking(true)?;
-    if to.is_ipv4() {
-        // The host may fragment: the guest cannot know the host's path. A host that cannot do so refuses large datagrams only.
-        let _ = set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT);
-    }
-    socket.connect(to)?;
-    Ok(socket)
-}
-
-fn unreachable_code(error: &io::Error) -> Option<Icmpv4DstUnreachable> {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Some(Icmpv4DstUnreachable::PortUnreachable),
-        io::ErrorKind::HostUnreachable => Some(Icmpv4DstUnreachable::HostUnreachable),
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => Some(Icmpv4DstUnreachable::NetUnreachable),
-        io::ErrorKind::PermissionDenied => Some(Icmpv4DstUnreachable::CommProhibited),
-        _ => None,
     }
 }
 

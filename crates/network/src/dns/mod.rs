@@ -11,8 +11,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 
+use machine::sys::connect_datagrams;
+
 use self::files::Cached;
-use self::message::{Family, Question, ResponseCode};
+use self::message::{Question, ResponseCode};
 use crate::addresses::GATEWAY;
 use crate::flow::{Context, Key};
 use crate::poll::{Answer, Kind, Shared, Token};
@@ -54,7 +56,7 @@ pub(crate) struct Resolver {
     hosts: Cached<HashMap<String, Vec<IpAddr>>>,
     queries: HashMap<u64, Query>,
     next: u64,
-    /// Whom each look-up under way is for, and the query.
+    /// Queries that wait for the host's look-up.
     lookups: HashMap<u64, (Key, Vec<u8>)>,
     shared: Arc<Shared>,
     scratch: Vec<u8>,
@@ -97,7 +99,8 @@ impl Resolver {
             let response = message::response(bytes, ResponseCode::NoError, &addresses);
             return reply(context, &key, &response);
         }
-        let pending = self.queries.values().any(|query| query.key == key && query.bytes == bytes);
+        let pending = self.queries.values().any(|query| query.key == key && query.bytes == bytes)
+            || self.lookups.values().any(|(other, query)| *other == key && query == bytes);
         if !pending {
             self.ask(context, key, bytes.to_vec(), 0);
         }
@@ -117,7 +120,7 @@ impl Resolver {
         let random = context.random().to_le_bytes();
         let identifier = u16::from_le_bytes([random[0], random[1]]);
         while let Some(address) = self.server(server) {
-            let sent = crate::udp::connect(address).and_then(|socket| {
+            let sent = connect_datagrams(address).and_then(|socket| {
                 let mut copy = bytes.clone();
                 message::set_identifier(&mut copy, identifier);
                 socket.send(&copy)?;
@@ -142,34 +145,31 @@ impl Resolver {
 
     /// Asks the host's resolver, on a thread that nobody waits for: it may hang for as long as it likes.
     fn look_up(&mut self, context: &mut Context, key: Key, bytes: Vec<u8>) {
-        let Some(question) = message::question(&bytes).filter(|_| self.lookups.len() < LOOKUPS_MAX) else {
-            return reply(context, &key, &message::response(&bytes, ResponseCode::ServerFailure, &[]));
-        };
+        let question = message::question(&bytes).filter(|_| self.lookups.len() < LOOKUPS_MAX);
         let shared = Arc::clone(&self.shared);
-        let id = self.next;
         self.next += 1;
-        let run = move || {
-            let found = (question.name.as_str(), 0).to_socket_addrs();
-            let addresses = found.ok().map(|found| {
-                let addresses = found.map(|address| address.ip());
-                addresses.filter(|address| Family::of(address) == question.family).collect()
-            });
-            shared.push_answer(Answer { id, addresses });
-        };
-        match std::thread::Builder::new().name("look-up".into()).spawn(run) {
-            Ok(_) => {
-                self.lookups.insert(id, (key, bytes));
-            }
-            Err(_) => reply(context, &key, &message::response(&bytes, ResponseCode::ServerFailure, &[])),
+        let id = self.next;
+        let started = question.is_some_and(|question| {
+            let run = move || {
+                let found = (question.name.as_str(), 0).to_socket_addrs();
+                let addresses = found.ok().map(|found| found.map(|address| address.ip()).collect());
+                shared.push_answer(Answer { id, addresses });
+            };
+            std::thread::Builder::new().name("look-up".into()).spawn(run).is_ok()
+        });
+        if started {
+            self.lookups.insert(id, (key, bytes));
+        } else {
+            reply(context, &key, &message::response(&bytes, ResponseCode::ServerFailure, &[]));
         }
     }
 
     /// A look-up has come back.
     pub(crate) fn on_answer(&mut self, context: &mut Context, answer: &Answer) {
-        let Some((key, query)) = self.lookups.remove(&answer.id) else { return };
+        let Some((key, bytes)) = self.lookups.remove(&answer.id) else { return };
         let response = match &answer.addresses {
-            Some(addresses) => message::response(&query, ResponseCode::NoError, addresses),
-            None => message::response(&query, ResponseCode::ServerFailure, &[]),
+            Some(addresses) => message::response(&bytes, ResponseCode::NoError, addresses),
+            None => message::response(&bytes, ResponseCode::ServerFailure, &[]),
         };
         reply(context, &key, &response);
     }

@@ -10,13 +10,11 @@
 
 mod connection;
 
+use machine::sys::{close_with_reset, connect_stream, send_vectored};
 use std::collections::VecDeque;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
-use std::time::Duration;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 
-use rustix::io::retry_on_intr;
-use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sockopt};
 use smoltcp::wire::{Icmpv4DstUnreachable, IpAddress, IpProtocol, Ipv4Packet, TcpOption, TcpPacket, TcpSeqNumber};
 
 use self::connection::{Connection, Incoming, Phase, Segment, WINDOW, WINDOW_SMALL};
@@ -147,20 +145,22 @@ impl Tcp {
         if !self.make_room(context) {
             return refuse(&mut context.link, &key, syn);
         }
-        match connect(to) {
+        match connect_stream(to) {
             Ok(stream) => {
                 let initial = initial_sequence(context);
                 let connection = Connection::passive(syn, mss(context), initial);
                 self.add(context, key, stream, connection);
             }
-            Err(error) => match unreachable_code(&error) {
-                Some(code) => context.link.icmp_error(unreachable(code), packet),
+            Err(error) => match connect_error(&error) {
+                Some(message) => context.link.icmp_error(message, packet),
                 None => refuse(&mut context.link, &key, syn),
             },
         }
     }
 
     fn add(&mut self, context: &mut Context, key: Key, stream: TcpStream, connection: Connection) {
+        // Latency matters more than few packets, and the guest has done its own gathering.
+        let _ = stream.set_nodelay(true);
         let id = self.table.reserve();
         if context.poller.add_edges(&stream, Token { kind: Kind::Tcp, id }).is_err() {
             // As if the frame was lost; the guest tries again, when the host may have recovered.
@@ -206,11 +206,9 @@ impl Tcp {
             let guest = port.guest;
             let Ok((stream, peer)) = port.listener.accept() else { return };
             if stream.set_nonblocking(true).is_err() || !self.make_room(context) {
-                abandon(stream);
+                close_with_reset(stream);
                 continue;
             }
-            // Latency matters more than few packets, and the guest has done its own gathering.
-            let _ = stream.set_nodelay(true);
             let Some(key) = self.router_port(peer.port(), guest) else { continue };
             let initial = initial_sequence(context);
             let connection = Connection::active(mss(context), initial);
@@ -303,7 +301,7 @@ impl Tcp {
             send(&mut context.link, &entry.key, &reset, connection);
         }
         connection.release(&mut context.pool);
-        abandon(entry.flow.stream);
+        close_with_reset(entry.flow.stream);
     }
 
     /// When [`Self::on_deadline`] wants to be called.
@@ -389,13 +387,13 @@ impl Entry<Flow> {
     }
 
     fn on_connect_error(&mut self, context: &mut Context, error: &io::Error) -> Next {
-        let Some(code) = unreachable_code(error) else { return Next::Abort };
+        let Some(message) = connect_error(error) else { return Next::Abort };
         let mut head = [0; 8];
         head[..2].copy_from_slice(&self.key.guest.port().to_be_bytes());
         head[2..4].copy_from_slice(&self.key.remote.port().to_be_bytes());
         head[4..].copy_from_slice(&self.flow.connection.guest_initial().to_be_bytes());
         let about = quote(IpProtocol::Tcp, *self.key.guest.ip(), *self.key.remote.ip(), head);
-        context.link.icmp_error(IcmpError::Unreachable(code), &about);
+        context.link.icmp_error(message, &about);
         // The guest has been told; no RST on top.
         self.flow.connection.reset();
         Next::Abort
@@ -408,10 +406,7 @@ impl Flow {
         let before = self.connection.from_guest.len();
         while self.writable && !self.connection.from_guest.is_empty() {
             let stream = &self.stream;
-            let result = self.connection.from_guest.drain(&mut context.pool, |slices| {
-                let mut control = SendAncillaryBuffer::default();
-                Ok(retry_on_intr(|| rustix::net::sendmsg(stream, slices, &mut control, SendFlags::NOSIGNAL))?)
-            });
+            let result = self.connection.from_guest.drain(&mut context.pool, |slices| send_vectored(stream, slices));
             match result {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
                 Err(error) => return Err(error),
@@ -435,11 +430,8 @@ impl Flow {
         if !self.readable || self.ended || most == 0 {
             return 0;
         }
-        let stream = &self.stream;
-        let result = self.connection.to_guest.fill(&mut context.pool, most, |slices| {
-            let mut control = rustix::net::RecvAncillaryBuffer::default();
-            Ok(retry_on_intr(|| rustix::net::recvmsg(stream, slices, &mut control, RecvFlags::empty()))?.bytes)
-        });
+        let mut stream = &self.stream;
+        let result = self.connection.to_guest.fill(&mut context.pool, most, |slices| stream.read_vectored(slices));
         match result {
             None => self.again_ns = Some(context.now_ns + SHORTAGE_NS),
             Some(Ok(0)) => {
@@ -455,10 +447,9 @@ impl Flow {
     }
 }
 
-/// Closes with an RST, so that the other end does not take a failure for an orderly end.
-fn abandon(stream: TcpStream) {
-    let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
-    drop(stream);
+/// What to tell the guest when the host cannot connect; `None` if an RST tells it better.
+fn connect_error(error: &io::Error) -> Option<IcmpError> {
+    IcmpError::of(error).filter(|_| error.kind() != io::ErrorKind::ConnectionRefused)
 }
 
 fn initial_sequence(context: &mut Context) -> u32 {
@@ -469,29 +460,6 @@ fn initial_sequence(context: &mut Context) -> u32 {
 
 fn mss(context: &Context) -> u16 {
     context.mtu - 40
-}
-
-/// Begins to connect.
-fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let stream = TcpStream::from(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?);
-    // Latency matters more than few packets, and the guest has done its own gathering.
-    let _ = stream.set_nodelay(true);
-    match rustix::net::connect(&stream, &to) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(stream),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The ICMP code for a host's failure to connect; `None` if an RST tells it better.
-fn unreachable_code(error: &io::Error) -> Option<Icmpv4DstUnreachable> {
-    match error.kind() {
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => Some(Icmpv4DstUnreachable::NetUnreachable),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::TimedOut => Some(Icmpv4DstUnreachable::HostUnreachable),
-        io::ErrorKind::PermissionDenied => Some(Icmpv4DstUnreachable::CommProhibited),
-        _ => None,
-    }
 }
 
 fn parse<'a>(tcp: &TcpPacket<&'a [u8]>) -> Incoming<'a> {
