@@ -17,7 +17,7 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need {
         what: "qemu-system-riscv64",
         packages: &["qemu-system-riscv", "qemu-system-misc"],
@@ -35,6 +35,7 @@ const NEEDS: [Need; 9] = [
         packages: &["libc6-dev-riscv64-cross"],
         why: "builds guest programs",
     },
+    Need { what: "dtc", packages: &["device-tree-compiler"], why: "checks the device tree of machines" },
     Need { what: "mke2fs", packages: &["e2fsprogs"], why: "makes the file systems of machine images" },
     Need {
         what: "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_jump.elf",
