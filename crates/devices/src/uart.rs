@@ -479,5 +479,5 @@ impl BoardDevice for Uart {
 }
 
 #[cfg(test)]
-#[path = "uart_tests.rs"]
+#[path = "tests/uart.rs"]
 mod tests;

@@ -103,13 +103,17 @@ impl Worker {
         }
     }
 
-    /// Returns when the job has run for every kick before the call and left nothing behind. Not while a pause holds.
+    /// Returns when the job has run for every kick before the call and left nothing behind; at once if a pause holds.
     pub fn drain(&self) {
         loop {
             self.pause();
             let idle = !self.shared.kicked.load(Ordering::Acquire);
+            let stands_still = {
+                let control = lock(&self.shared.control);
+                control.pauses_count > 1 || control.stopping
+            };
             self.resume();
-            if idle || lock(&self.shared.control).stopping {
+            if idle || stands_still {
                 return;
             }
             thread::yield_now();

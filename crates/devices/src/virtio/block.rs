@@ -421,7 +421,7 @@ impl Block {
         Ok(Self { servers, queue_sizes: vec![QUEUE_SIZE; queues_count.into()], features, config })
     }
 
-    /// Waits until every request that the driver has notified of is done. Not while a pause holds.
+    /// Waits until every request that the driver has notified of is done; not at all while a pause holds.
     pub fn drain(&self) {
         self.servers.iter().for_each(QueueServer::drain);
     }
@@ -478,5 +478,5 @@ impl VirtioDevice for Block {
 }
 
 #[cfg(test)]
-#[path = "block_tests.rs"]
+#[path = "tests/block.rs"]
 mod tests;

@@ -373,5 +373,5 @@ impl BoardDevice for Transport {
 }
 
 #[cfg(test)]
-#[path = "mmio_tests.rs"]
+#[path = "tests/mmio.rs"]
 mod tests;

@@ -20,11 +20,16 @@
 use std::sync::Arc;
 
 pub mod block;
+mod checksum;
+pub mod console;
+pub mod entropy;
 pub mod mmio;
+pub mod network;
 pub mod queue;
 mod server;
 
 #[cfg(test)]
+#[path = "tests/driver.rs"]
 mod driver;
 
 pub use queue::{Queue, QueueError};

@@ -447,5 +447,5 @@ impl Queue {
 }
 
 #[cfg(test)]
-#[path = "queue_tests.rs"]
+#[path = "tests/queue.rs"]
 mod tests;

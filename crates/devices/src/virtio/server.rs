@@ -74,23 +74,21 @@ fn serve_all(slot: &mut Option<Queue>, handler: &mut impl Serve, turn: &Turn<'_>
 }
 
 fn serve_until_idle(queue: &mut Queue, handler: &mut impl Serve, turn: &Turn<'_>) -> Result<Next, QueueError> {
-    loop {
+    while !turn.is_over() {
         queue.suppress_notifications()?;
-        while handler.serve(queue, turn)? {
-            if turn.is_over() {
-                return Ok(Next::Again);
-            }
+        while handler.serve(queue, turn)? && !turn.is_over() {}
+        if turn.is_over() {
+            break;
         }
         let before = queue.state().next_available;
         if !queue.request_notification()? {
             return Ok(Next::Kick);
         }
         // Something waits: new chains, or those for which the handler lacks something. The latter must not make this loop spin.
-        if !handler.serve(queue, turn)? && queue.state().next_available == before {
+        let served = handler.serve(queue, turn)?;
+        if !served && queue.state().next_available == before && !turn.is_over() {
             return Ok(Next::Kick);
         }
-        if turn.is_over() {
-            return Ok(Next::Again);
-        }
     }
+    Ok(Next::Again)
 }
