@@ -258,6 +258,17 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Replaces the naturally aligned 64-bit integer at `at` by `new` if it is `old`; says whether it did. Sequentially consistent.
+    ///
+    /// # Errors
+    /// The address is not RAM or not aligned.
+    pub fn compare_exchange(&self, at: GuestPhysical, old: u64, new: u64) -> Result<bool, OutOfRange> {
+        let host = self.aligned(at, size_of::<u64>())?;
+        // SAFETY: `aligned` gives an aligned address with room for the integer inside a live frame.
+        let word = unsafe { AtomicU64::from_ptr(host.cast()) };
+        Ok(word.compare_exchange(old.to_le(), new.to_le(), Ordering::SeqCst, Ordering::SeqCst).is_ok())
+    }
+
     #[inline]
     fn aligned(&self, at: GuestPhysical, size: usize) -> Result<*mut u8, OutOfRange> {
         let out = OutOfRange { at, length: size as u64 };

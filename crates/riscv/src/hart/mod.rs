@@ -1,12 +1,24 @@
 //! One hardware thread: its registers, its privilege, and what it does until something outside is needed.
 
-#[expect(dead_code, reason = "the run loop that uses it follows")]
+pub(crate) mod access;
+pub mod csr;
 pub mod signals;
+pub mod status;
+#[cfg(test)]
+mod tests;
+pub mod trap;
 
 use std::sync::Arc;
 
 use machine::bus::Bus;
 use machine::memory::GuestMemory;
+
+use self::csr::Csrs;
+use self::trap::Trap;
+use crate::interpreter::atomic::Reservation;
+use crate::interpreter::block::{BlockCache, BlockRef, Cursor};
+use crate::mmu::pmp::Pmp;
+use crate::mmu::tlb::Tlb;
 
 pub use signals::{Fence, HartSignals, interrupt};
 
@@ -57,18 +69,69 @@ pub enum Exit {
     Fault(String),
 }
 
-/// A hart. It belongs to one thread at a time; other threads speak to it through its [`HartSignals`].
-pub struct Hart {
-    config: HartConfig,
-    memory: Arc<GuestMemory>,
-    bus: Arc<Bus>,
-    time: Arc<dyn TimeSource>,
-    signals: Arc<HartSignals>,
-    x: [u64; 32],
-    f: [u64; 32],
-    pc: u64,
-    privilege: Privilege,
+/// A file of 64-bit registers. An index is a byte, so there are 256 of them and no index is out of bounds; 32 are the guest's.
+#[derive(Clone)]
+#[repr(transparent)]
+pub(crate) struct Registers([u64; 256]);
+
+impl Registers {
+    /// Where results for `x0` go: nobody reads it.
+    pub(crate) const NOWHERE: u8 = 32;
+
+    #[inline(always)]
+    pub(crate) fn get(&self, register: u8) -> u64 {
+        self.0[usize::from(register)]
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&mut self, register: u8, value: u64) {
+        self.0[usize::from(register)] = value;
+    }
 }
+
+/// A hart. It belongs to one thread at a time; other threads speak to it through its [`HartSignals`].
+#[repr(C)]
+pub struct Hart {
+    pub(crate) x: Registers,
+    /// The address of the next instruction; inside a block, of the block.
+    pub(crate) pc: u64,
+    /// Instructions left in the slice; inside a block, at its beginning.
+    pub(crate) budget: i64,
+    /// The block being executed.
+    pub(crate) block: Option<BlockRef>,
+    pub(crate) tlb: Tlb,
+    pub(crate) signals: Arc<HartSignals>,
+    pub(crate) blocks: BlockCache,
+    pub(crate) csrs: Csrs,
+    /// Accrued exception flags.
+    pub(crate) fflags: u32,
+    pub(crate) privilege: Privilege,
+    pub(crate) reservation: Option<Reservation>,
+    pub(crate) f: Registers,
+    /// What [`Self::retired`] will be when `budget` is zero.
+    pub(crate) retired_at_end: u64,
+    /// The timer interrupts that were pending at the last look at the clock.
+    pub(crate) timers_pending: u64,
+    /// With `Flow::Resume`: where.
+    pub(crate) resume: Option<Cursor>,
+    /// With `Flow::Trap`: which.
+    pub(crate) trap: Trap,
+    /// With `Flow::Exit`: which.
+    pub(crate) exit: Option<Exit>,
+    /// How many instructions had retired at the last trap.
+    pub(crate) trapped_at: u64,
+    /// Traps since then without another.
+    pub(crate) traps_count: u32,
+    pub(crate) pauses_count: u32,
+    pub(crate) pmp: Pmp,
+    pub(crate) config: HartConfig,
+    pub(crate) memory: Arc<GuestMemory>,
+    pub(crate) bus: Arc<Bus>,
+    pub(crate) time: Arc<dyn TimeSource>,
+}
+
+// SAFETY: the references to blocks that it holds are into boxes that it owns; nothing in it is tied to a thread.
+unsafe impl Send for Hart {}
 
 impl Hart {
     /// A hart as [`Self::reset`] leaves it, with its program counter at zero.
@@ -80,36 +143,52 @@ impl Hart {
         time: Arc<dyn TimeSource>,
         signals: Arc<HartSignals>,
     ) -> Self {
-        let mut hart =
-            Self { config, memory, bus, time, signals, x: [0; 32], f: [0; 32], pc: 0, privilege: Privilege::Machine };
+        let mut hart = Self {
+            x: Registers([0; 256]),
+            pc: 0,
+            budget: 0,
+            block: None,
+            tlb: Tlb::new(),
+            signals,
+            blocks: BlockCache::new(),
+            csrs: Csrs::default(),
+            fflags: 0,
+            privilege: Privilege::Machine,
+            reservation: None,
+            f: Registers([0; 256]),
+            retired_at_end: 0,
+            timers_pending: 0,
+            resume: None,
+            trap: Trap::new(trap::Cause::IllegalInstruction, 0),
+            exit: None,
+            trapped_at: u64::MAX,
+            traps_count: 0,
+            pauses_count: 0,
+            pmp: Pmp::default(),
+            config,
+            memory,
+            bus,
+            time,
+        };
         hart.reset(0);
         hart
     }
 
-    /// The state after reset, about to execute at `pc`: all registers zero; M-mode, or with [`HartConfig::monitor_sbi`] S-mode as firmware would hand over:
-    /// address translation off, interrupts off, traps delegated, all memory accessible. Cached translations and instructions are dropped.
+    /// The state after reset, about to execute at `pc`: all registers zero; M-mode, or with [`HartConfig::monitor_sbi`] S-mode as firmware would hand
+    /// over: address translation off, interrupts off, traps delegated, all memory accessible. Cached translations and
+    /// instructions are dropped. The counts of time and of instructions go on.
     pub fn reset(&mut self, pc: u64) {
-        self.x = [0; 32];
-        self.f = [0; 32];
-        self.pc = pc;
+        self.x = Registers([0; 256]);
+        self.f = Registers([0; 256]);
+        self.pc = pc & !1;
         self.privilege = if self.config.monitor_sbi { Privilege::Supervisor } else { Privilege::Machine };
-    }
-
-    /// Executes until one of the reasons of [`Exit`].
-    pub fn run(&mut self) -> Exit {
-        let _ = (&self.memory, &self.bus, &self.time);
-        Exit::Attention
-    }
-
-    /// Executes one instruction, or takes one trap or interrupt. `None` if nothing else happened.
-    pub fn step(&mut self) -> Option<Exit> {
-        None
-    }
-
-    /// The tick at which a timer interrupt that the hart has enabled becomes pending: how long an idle hart may sleep. `None` for never.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<u64> {
-        None
+        self.reservation = None;
+        self.traps_count = 0;
+        self.reset_csrs();
+        self.block = None;
+        self.resume = None;
+        self.blocks.clear();
+        self.flush_translations();
     }
 
     /// The other side's handle.
@@ -127,31 +206,36 @@ impl Hart {
     /// Instructions retired since the hart was made; resets and writes to `minstret` do not matter.
     #[must_use]
     pub fn instructions_retired(&self) -> u64 {
-        0
+        self.retired()
+    }
+
+    #[inline(always)]
+    pub(crate) fn retired(&self) -> u64 {
+        self.retired_at_end.wrapping_sub(self.budget.cast_unsigned())
     }
 
     /// Integer register `number` (0 to 31).
     #[must_use]
     pub fn x(&self, number: u8) -> u64 {
-        self.x[usize::from(number & 31)]
+        self.x.get(number & 31)
     }
 
     /// Sets integer register `number` (0 to 31); register 0 stays zero.
     pub fn set_x(&mut self, number: u8, value: u64) {
         if number & 31 != 0 {
-            self.x[usize::from(number & 31)] = value;
+            self.x.set(number & 31, value);
         }
     }
 
     /// The bits of floating-point register `number` (0 to 31).
     #[must_use]
     pub fn f(&self, number: u8) -> u64 {
-        self.f[usize::from(number & 31)]
+        self.f.get(number & 31)
     }
 
     /// Sets floating-point register `number` (0 to 31).
     pub fn set_f(&mut self, number: u8, bits: u64) {
-        self.f[usize::from(number & 31)] = bits;
+        self.f.set(number & 31, bits);
     }
 
     /// The address of the next instruction.
@@ -174,23 +258,6 @@ impl Hart {
     /// Sets the privilege mode.
     pub fn set_privilege(&mut self, privilege: Privilege) {
         self.privilege = privilege;
-    }
-
-    /// Reads a control and status register as M-mode would, without side effects; `None` if it does not exist.
-    #[must_use]
-    pub fn csr(&self, number: u16) -> Option<u64> {
-        let _ = number;
-        None
-    }
-
-    /// Writes a control and status register as M-mode would: fields take only legal values. False if it does not exist or is read-only.
-    pub fn set_csr(&mut self, number: u16, value: u64) -> bool {
-        let _ = (number, value);
-        false
-    }
-
-    /// Performs a fence on this hart at once.
-    pub fn fence(&mut self, fence: Fence) {
-        let _ = fence;
+        self.select_context();
     }
 }

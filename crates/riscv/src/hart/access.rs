@@ -1,0 +1,235 @@
+//! Memory as instructions see it: the way taken when the TLB has no answer.
+//!
+//! Loads and stores may be misaligned: the parts on both sides of a page boundary are translated before either is touched, so that a
+//! fault has no effect. Bytes of a misaligned access are not moved in one piece, which the memory model allows.
+
+#![allow(clippy::cast_possible_truncation, reason = "values are cut to the width of their access")]
+
+use machine::GuestPhysical;
+use machine::address::{PAGE_SIZE, host_size};
+use machine::bus::Width;
+use machine::memory::Scalar;
+
+use super::status::{envcfg, mstatus};
+use super::trap::{Cause, Trap};
+use super::{Hart, Privilege};
+use crate::mmu::tlb::Class;
+use crate::mmu::walk::{Page, Rules, Satp, walk};
+use crate::mmu::{Access, Fault};
+
+/// What an access reaches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// A host address in a frame of guest memory.
+    Memory(*mut u8),
+    /// Not memory: a device, or nothing.
+    Bus(GuestPhysical),
+}
+
+fn trap(fault: Fault, access: Access, at: u64) -> Trap {
+    let cause = match (fault, access) {
+        (Fault::Page, Access::Fetch) => Cause::FetchPage,
+        (Fault::Page, Access::Load) => Cause::LoadPage,
+        (Fault::Page, Access::Store) => Cause::StorePage,
+        (Fault::Access, Access::Fetch) => Cause::FetchAccess,
+        (Fault::Access, Access::Load) => Cause::LoadAccess,
+        (Fault::Access, Access::Store) => Cause::StoreAccess,
+    };
+    Trap::new(cause, at)
+}
+
+impl Hart {
+    /// The mode that data accesses are made in.
+    fn data_privilege(&self) -> Privilege {
+        if self.csrs.mstatus & mstatus::MPRV == 0 {
+            return self.privilege;
+        }
+        match (self.csrs.mstatus & mstatus::MPP) >> mstatus::MPP_SHIFT {
+            0 => Privilege::User,
+            1 => Privilege::Supervisor,
+            _ => Privilege::Machine,
+        }
+    }
+
+    fn rules(&self, privilege: Privilege) -> Rules {
+        let status = self.csrs.mstatus;
+        Rules {
+            satp: if privilege == Privilege::Machine { Satp(0) } else { Satp(self.csrs.satp) },
+            user: privilege == Privilege::User,
+            sum: status & mstatus::SUM != 0,
+            mxr: status & mstatus::MXR != 0,
+            hardware_ad_updates: self.csrs.menvcfg & envcfg::ADUE != 0,
+            memory_types: self.csrs.menvcfg & envcfg::PBMTE != 0,
+        }
+    }
+
+    /// Tells the TLB what addresses mean now. Follows every change of the mode, of `satp`, and of `MPRV`, `MPP`, `SUM` and `MXR`, and every flush.
+    pub(crate) fn select_context(&mut self) {
+        let fetch = match self.privilege {
+            Privilege::Machine => Class::MACHINE,
+            mode => Class::fetch(mode == Privilege::User),
+        };
+        let data = match self.data_privilege() {
+            Privilege::Machine => Class::MACHINE,
+            mode => {
+                let status = self.csrs.mstatus;
+                Class::data(mode == Privilege::User, status & mstatus::SUM != 0, status & mstatus::MXR != 0)
+            }
+        };
+        self.tlb.select(Satp(self.csrs.satp), data, fetch);
+    }
+
+    /// Forgets all translations.
+    pub(crate) fn flush_translations(&mut self) {
+        self.tlb.flush_all();
+        self.select_context();
+    }
+
+    /// Translates, checks, and enters the TLB: `size` bytes at `at`, inside one page.
+    fn resolve(&mut self, at: u64, size: u64, access: Access) -> Result<Place, Fault> {
+        let privilege = if access == Access::Fetch { self.privilege } else { self.data_privilege() };
+        let machine_mode = privilege == Privilege::Machine;
+        let page = walk(&self.memory, &self.pmp, &self.rules(privilege), at, access)?;
+        let physical = page.physical | (at & (PAGE_SIZE - 1));
+        let protection = self.pmp.page(physical, machine_mode);
+        let allowed = match protection {
+            Some(permissions) => permissions.allow(access),
+            None => self.pmp.check(physical, size, access, machine_mode),
+        };
+        if !allowed {
+            return Err(Fault::Access);
+        }
+        let Some(frame) = self.memory.frame(GuestPhysical(physical)) else {
+            return Ok(Place::Bus(GuestPhysical(physical)));
+        };
+        if let Some(protection) = protection {
+            let Page { permissions, size_shift, .. } = page;
+            if access == Access::Fetch {
+                self.tlb.enter_fetch(at, page.physical, size_shift);
+            } else {
+                self.tlb.enter(at, frame.as_ptr(), permissions.and(protection), size_shift);
+            }
+        }
+        // SAFETY: the offset is inside the frame.
+        Ok(Place::Memory(unsafe { frame.as_ptr().add(host_size(at & (PAGE_SIZE - 1))) }))
+    }
+
+    /// The place of an access that does not cross a page.
+    pub(crate) fn place(&mut self, at: u64, size: u64, access: Access) -> Result<Place, Trap> {
+        self.resolve(at, size, access).map_err(|fault| trap(fault, access, at))
+    }
+
+    /// The physical address of the instruction halfword at `at`, and whether its whole page may be fetched from by the same translation.
+    pub(crate) fn fetch_address(&mut self, at: u64) -> Result<(GuestPhysical, bool), Trap> {
+        if let Some(page) = self.tlb.fetch(at) {
+            return Ok((GuestPhysical(page | (at & (PAGE_SIZE - 1))), true));
+        }
+        match self.place(at, 2, Access::Fetch)? {
+            Place::Memory(_) => {
+                if let Some(page) = self.tlb.fetch(at) {
+                    return Ok((GuestPhysical(page | (at & (PAGE_SIZE - 1))), true));
+                }
+                let page = walk(&self.memory, &self.pmp, &self.rules(self.privilege), at, Access::Fetch)
+                    .map_err(|fault| trap(fault, Access::Fetch, at))?;
+                Ok((GuestPhysical(page.physical | (at & (PAGE_SIZE - 1))), false))
+            }
+            Place::Bus(_) => Err(Trap::new(Cause::FetchAccess, at)),
+        }
+    }
+
+    /// The instruction bits at `at`: 16 of them, or 32. They may lie in two pages.
+    pub(crate) fn fetch(&mut self, at: u64) -> Result<u32, Trap> {
+        let low = self.fetch_half(at)?;
+        if low & 3 != 3 {
+            return Ok(low);
+        }
+        Ok(low | self.fetch_half(at.wrapping_add(2))? << 16)
+    }
+
+    fn fetch_half(&mut self, at: u64) -> Result<u32, Trap> {
+        let (physical, _) = self.fetch_address(at)?;
+        self.memory.load::<u16>(physical).map(u32::from).map_err(|_| Trap::new(Cause::FetchAccess, at))
+    }
+
+    /// Loads `size` bytes (1, 2, 4 or 8), zero-extended.
+    pub(crate) fn load_slow(&mut self, at: u64, size: u64) -> Result<u64, Trap> {
+        if at & (size - 1) == 0 {
+            return match self.place(at, size, Access::Load)? {
+                // SAFETY: the place is aligned, as `at` is, and inside a frame.
+                Place::Memory(host) => Ok(unsafe {
+                    match size {
+                        1 => u8::load(host).into(),
+                        2 => u16::load(host).into(),
+                        4 => u32::load(host).into(),
+                        _ => u64::load(host),
+                    }
+                }),
+                Place::Bus(physical) => Width::from_bytes(size)
+                    .and_then(|width| self.bus.read(physical, width))
+                    .ok_or(Trap::new(Cause::LoadAccess, at)),
+            };
+        }
+        let (places, first) = self.misaligned(at, size, Access::Load)?;
+        let mut value = 0;
+        for i in (0..size).rev() {
+            let host = if i < first {
+                places[0].wrapping_add(host_size(i))
+            } else {
+                places[1].wrapping_add(host_size(i - first))
+            };
+            // SAFETY: `misaligned` gives the first bytes of both parts, which end inside their frames.
+            value = value << 8 | u64::from(unsafe { u8::load(host) });
+        }
+        Ok(value)
+    }
+
+    /// Stores the low `size` bytes (1, 2, 4 or 8) of `value`.
+    pub(crate) fn store_slow(&mut self, at: u64, size: u64, value: u64) -> Result<(), Trap> {
+        if at & (size - 1) == 0 {
+            return match self.place(at, size, Access::Store)? {
+                Place::Memory(host) => {
+                    // SAFETY: the place is aligned, as `at` is, and inside a frame.
+                    unsafe {
+                        match size {
+                            1 => u8::store(host, value as u8),
+                            2 => u16::store(host, value as u16),
+                            4 => u32::store(host, value as u32),
+                            _ => u64::store(host, value),
+                        }
+                    }
+                    Ok(())
+                }
+                Place::Bus(physical) => Width::from_bytes(size)
+                    .and_then(|width| self.bus.write(physical, width, value))
+                    .ok_or(Trap::new(Cause::StoreAccess, at)),
+            };
+        }
+        let (places, first) = self.misaligned(at, size, Access::Store)?;
+        for i in 0..size {
+            let host = if i < first {
+                places[0].wrapping_add(host_size(i))
+            } else {
+                places[1].wrapping_add(host_size(i - first))
+            };
+            // SAFETY: `misaligned` gives the first bytes of both parts, which end inside their frames.
+            unsafe { u8::store(host, (value >> (8 * i)) as u8) };
+        }
+        Ok(())
+    }
+
+    /// The places of a misaligned access: of its first bytes, and of those in the next page, if any; and how many are in the first. Devices take only
+    /// aligned accesses.
+    fn misaligned(&mut self, at: u64, size: u64, access: Access) -> Result<([*mut u8; 2], u64), Trap> {
+        let first = size.min(PAGE_SIZE - (at & (PAGE_SIZE - 1)));
+        let mut places = [std::ptr::null_mut(); 2];
+        for (place, part, length) in [(0, at, first), (1, at.wrapping_add(first), size - first)] {
+            if length > 0 {
+                match self.place(part, length, access)? {
+                    Place::Memory(host) => places[place] = host,
+                    Place::Bus(_) => return Err(trap(Fault::Access, access, part)),
+                }
+            }
+        }
+        Ok((places, first))
+    }
+}

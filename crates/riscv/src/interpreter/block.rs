@@ -1,0 +1,368 @@
+//! Basic blocks: instructions decoded once, and where they are kept.
+//!
+//! ```text
+//!  pc, fetch context --> jump cache --hit--------------------------> block
+//!                            |miss                                     ^
+//!                            v                                         |
+//!                     translate the pc --> physical --> map of blocks -+
+//!                                                            | none, or its bytes have changed
+//!                                                            v
+//!                                                          decode
+//!
+//!  block:  slot, slot, slot ... slot that ends it
+//!          exits: taken, next ------> the block there, once known (same page only)
+//! ```
+//!
+//! Blocks belong to physical addresses: they do not know at which virtual address they run, so they survive TLB flushes and are shared between address
+//! spaces. A block ends at the end of its page, so the exits that stay in the page lead to the same physical address
+//! whatever the translation, and may be linked for good. Others go through the jump cache, whose keys hold the TLB's fetch context.
+//!
+//! **Changed code.** Code that changes must be seen after `fence.i`, not before. That instruction begins a new *epoch*; a block of an older
+//! epoch is entered only after its bytes have been compared with memory.
+//!
+//! Invariant, on which every [`BlockRef`] and [`Cursor`] relies: a block, once made, is neither moved nor freed before [`BlockCache::clear`], and that is
+//! called only where no reference is kept (the interpreter's loop, between blocks).
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+use machine::address::host_size;
+
+use super::Flow;
+use crate::hart::Hart;
+use crate::mmu::tlb::Context;
+
+/// Instructions in a block at most. With four bytes each, offsets inside fit a byte when halved.
+pub(crate) const BLOCK_INSTRUCTIONS_MAX: usize = 62;
+/// Slots kept by one hart before all are dropped: some 40 MiB.
+const SLOTS_MAX: usize = 1 << 21;
+const JUMPS: usize = 4096;
+
+/// What executes one instruction and goes on with the next.
+pub(crate) type Handler = fn(&mut Hart, Cursor) -> Flow;
+
+/// A decoded instruction: 16 bytes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Slot {
+    pub(crate) handler: Handler,
+    /// Destination register; of integer instructions never 0 but [`Registers::NOWHERE`](crate::hart::Registers::NOWHERE).
+    pub(crate) rd: u8,
+    pub(crate) rs1: u8,
+    pub(crate) rs2: u8,
+    /// `rs3` in the low five bits, `rm` above.
+    pub(crate) extra: u8,
+    pub(crate) imm: i32,
+}
+
+/// The instruction being executed: a slot of a live block.
+#[derive(Clone, Copy)]
+pub(crate) struct Cursor(NonNull<Slot>);
+
+impl Cursor {
+    #[inline(always)]
+    fn slot(&self) -> &Slot {
+        // SAFETY: see the module's invariant; slots are not changed once made.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn rd(self) -> u8 {
+        self.slot().rd
+    }
+
+    #[inline(always)]
+    pub(crate) fn rs1(self) -> u8 {
+        self.slot().rs1
+    }
+
+    #[inline(always)]
+    pub(crate) fn rs2(self) -> u8 {
+        self.slot().rs2
+    }
+
+    #[inline(always)]
+    pub(crate) fn rs3(self) -> u8 {
+        self.slot().extra & 31
+    }
+
+    #[inline(always)]
+    pub(crate) fn rm(self) -> u8 {
+        self.slot().extra >> 5
+    }
+
+    /// The immediate, sign-extended.
+    #[inline(always)]
+    pub(crate) fn imm(self) -> u64 {
+        i64::from(self.slot().imm).cast_unsigned()
+    }
+
+    /// Executes from here to the end of the block, and maybe on.
+    #[inline(always)]
+    pub(crate) fn execute(self, hart: &mut Hart) -> Flow {
+        (self.slot().handler)(hart, self)
+    }
+
+    /// The next instruction of the block. Only slots that do not end the block have one.
+    #[inline(always)]
+    pub(crate) fn next(self) -> Self {
+        // SAFETY: the last slot of a block is one that ends it, so there is another after this.
+        Self(unsafe { self.0.add(1) })
+    }
+}
+
+/// Where a block may lead to without an indirect jump.
+pub(crate) struct Exit {
+    /// From the block's first byte.
+    pub(crate) offset: i64,
+    /// The block there, if it is in the same page and has been needed.
+    pub(crate) target: Cell<Option<BlockRef>>,
+    /// It is in the same page.
+    pub(crate) inside: bool,
+}
+
+/// Which exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Side {
+    /// The instruction after the block.
+    Next = 0,
+    /// The target of the branch or jump that ends it.
+    Taken = 1,
+}
+
+/// A basic block.
+pub(crate) struct Block {
+    first: NonNull<Slot>,
+    /// The epoch that its bytes were last known to be right in.
+    pub(crate) epoch: Cell<u64>,
+    /// How many instructions retire when it runs to its end.
+    pub(crate) count: u32,
+    pub(crate) exits: [Exit; 2],
+    /// Bit `i`: instruction `i` has four bytes, not two.
+    long: u64,
+    /// The instructions' bytes as they were decoded, in halves.
+    source: Box<[u16]>,
+    /// Physical address of the first byte.
+    pub(crate) physical: u64,
+    /// Its only instruction lies in two pages: the physical address of its second half.
+    pub(crate) second_half: Option<u64>,
+    slots: Box<[Slot]>,
+}
+
+/// What a block is made of.
+pub(crate) struct Parts {
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) count: u32,
+    pub(crate) long: u64,
+    pub(crate) source: Vec<u16>,
+    pub(crate) physical: u64,
+    pub(crate) second_half: Option<u64>,
+    /// Offset of the taken exit.
+    pub(crate) taken: i64,
+}
+
+impl Block {
+    /// A block; its last slot is one that ends it.
+    pub(crate) fn new(parts: Parts, epoch: u64) -> Self {
+        let slots = parts.slots.into_boxed_slice();
+        let bytes = i64::try_from(2 * parts.source.len()).unwrap_or(i64::MAX);
+        let exit = |offset: i64| {
+            let page_offset = (parts.physical & 0xfff).cast_signed();
+            let inside = parts.second_half.is_none() && (0..0x1000).contains(&(page_offset.saturating_add(offset)));
+            Exit { offset, target: Cell::new(None), inside }
+        };
+        Self {
+            first: NonNull::from(&*slots).cast(),
+            epoch: Cell::new(epoch),
+            count: parts.count,
+            exits: [exit(bytes), exit(parts.taken)],
+            long: parts.long,
+            source: parts.source.into_boxed_slice(),
+            physical: parts.physical,
+            second_half: parts.second_half,
+            slots,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn first(&self) -> Cursor {
+        Cursor(self.first)
+    }
+
+    /// The number of the instruction at `cursor`, counted from zero.
+    pub(crate) fn index(&self, cursor: Cursor) -> u32 {
+        let bytes = cursor.0.as_ptr() as usize - self.first.as_ptr() as usize;
+        u32::try_from(bytes / size_of::<Slot>()).unwrap_or(u32::MAX)
+    }
+
+    /// Where instruction `index` begins, in bytes from the block's start.
+    pub(crate) fn offset(&self, index: u32) -> u64 {
+        let before = (1_u64 << index) - 1;
+        u64::from(2 * index + 2 * (self.long & before).count_ones())
+    }
+
+    /// The bits of instruction `index`: 16 or 32.
+    pub(crate) fn bits(&self, index: u32) -> u32 {
+        let at = host_size(self.offset(index) / 2);
+        let half = |at: usize| self.source.get(at).copied().map_or(0, u32::from);
+        if self.long >> index & 1 == 0 { half(at) } else { half(at) | half(at + 1) << 16 }
+    }
+
+    /// The length of instruction `index` in bytes.
+    pub(crate) fn length(&self, index: u32) -> u64 {
+        if self.long >> index & 1 == 0 { 2 } else { 4 }
+    }
+
+    /// The instructions' bytes as they were decoded.
+    pub(crate) fn source(&self) -> &[u16] {
+        &self.source
+    }
+}
+
+/// A live block.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockRef(NonNull<Block>);
+
+impl Deref for BlockRef {
+    type Target = Block;
+
+    #[inline(always)]
+    fn deref(&self) -> &Block {
+        // SAFETY: see the module's invariant; blocks change only through their cells.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl BlockRef {}
+
+/// Physical addresses are not chosen to collide: one multiplication will do.
+#[derive(Default)]
+pub(crate) struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        let product = value.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ product >> 32;
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Jump {
+    pc: u64,
+    context: Context,
+    block: Option<BlockRef>,
+}
+
+/// The blocks of one hart.
+pub(crate) struct BlockCache {
+    /// See the module's header.
+    pub(crate) epoch: u64,
+    jumps: Box<[Jump; JUMPS]>,
+    /// The TLB's round that the contexts in `jumps` belong to.
+    round: u64,
+    blocks: HashMap<u64, Box<Block>, BuildHasherDefault<AddressHasher>>,
+    /// Blocks that were replaced; others may still be linked to them.
+    #[expect(clippy::vec_box, reason = "a block that links lead to must not move")]
+    old: Vec<Box<Block>>,
+    /// The last block that is not to be kept.
+    single: Option<Box<Block>>,
+    slots_count: usize,
+}
+
+// SAFETY: the pointers are into boxes that the cache owns; nothing in it is tied to a thread.
+unsafe impl Send for BlockCache {}
+
+impl BlockCache {
+    pub(crate) fn new() -> Self {
+        Self {
+            epoch: 0,
+            jumps: Box::new([Jump { pc: 0, context: Context::NONE, block: None }; JUMPS]),
+            round: 0,
+            blocks: HashMap::default(),
+            old: Vec::new(),
+            single: None,
+            slots_count: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn jump_index(pc: u64) -> usize {
+        host_size(pc >> 1 ^ pc >> 13) & (JUMPS - 1)
+    }
+
+    /// The block for `pc` in a fetch context, if it was entered and may be executed.
+    #[inline(always)]
+    pub(crate) fn jump(&self, pc: u64, context: Context) -> Option<BlockRef> {
+        let jump = &self.jumps[Self::jump_index(pc)];
+        if jump.pc == pc && jump.context == context {
+            jump.block.filter(|block| block.epoch.get() == self.epoch)
+        } else {
+            None
+        }
+    }
+
+    /// Enters a block for `pc` in a fetch context; `round` is the TLB's.
+    pub(crate) fn enter_jump(&mut self, pc: u64, context: Context, round: u64, block: BlockRef) {
+        self.note_round(round);
+        self.jumps[Self::jump_index(pc)] = Jump { pc, context, block: Some(block) };
+    }
+
+    /// Contexts of an older round mean nothing any more.
+    pub(crate) fn note_round(&mut self, round: u64) {
+        if self.round != round {
+            self.round = round;
+            self.forget_jumps();
+        }
+    }
+
+    fn forget_jumps(&mut self) {
+        self.jumps.fill(Jump { pc: 0, context: Context::NONE, block: None });
+    }
+
+    /// The block at a physical address, whatever its epoch.
+    pub(crate) fn get(&self, physical: u64) -> Option<BlockRef> {
+        self.blocks.get(&physical).map(|block| BlockRef(NonNull::from(&**block)))
+    }
+
+    /// Keeps a block; it replaces one at the same address.
+    pub(crate) fn insert(&mut self, block: Block) -> BlockRef {
+        self.slots_count += block.slots.len() + 8;
+        let physical = block.physical;
+        let block = Box::new(block);
+        let reference = BlockRef(NonNull::from(&*block));
+        self.old.extend(self.blocks.insert(physical, block));
+        reference
+    }
+
+    /// Keeps a block only until the next call.
+    pub(crate) fn insert_single(&mut self, block: Block) -> BlockRef {
+        BlockRef(NonNull::from(&**self.single.insert(Box::new(block))))
+    }
+
+    /// Whether the cache has outgrown its bound, so that [`Self::clear`] is due.
+    pub(crate) fn is_full(&self) -> bool {
+        self.slots_count > SLOTS_MAX
+    }
+
+    /// Drops all blocks. No reference may be kept.
+    pub(crate) fn clear(&mut self) {
+        self.forget_jumps();
+        self.blocks.clear();
+        self.old.clear();
+        self.slots_count = 0;
+    }
+}

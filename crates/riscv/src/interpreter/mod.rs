@@ -1,0 +1,400 @@
+//! The interpreter: runs blocks of predecoded instructions.
+//!
+//! ```text
+//! run -> look at signals, timers, interrupts
+//!     -> a slice: some thousand instructions
+//!          find the block at the pc -> first handler -> next handler -> ... -> handler that ends the block
+//!                                          ^                                      | linked, or in the jump cache
+//!                                          +--------------------------------------+
+//! ```
+//!
+//! Each handler executes one instruction and calls the next one's as its last act. Compiled with optimisation that call is a jump; without, the stack
+//! grows by a frame for each instruction of a slice, which is why a slice is short then ([`SLICE`]).
+//!
+//! **Inside a block** the program counter and the count of retired instructions are those of its beginning; a handler
+//! that needs them, or that traps, computes them from its place in the block ([`Hart::settle`]).
+//!
+//! **At the end of a block** the budget of the slice and the poll word are looked at: the safe point.
+//!
+//! Chapters of the manual are modules: [`integer`], [`control`], [`memory`], [`multiply`], [`atomic`], [`float`], [`bits`], [`system`];
+//! [`lower`] says which handler an operation has. To add an instruction: a line in [`crate::isa::table`], a handler, and its line in [`lower`].
+
+pub(crate) mod atomic;
+mod bits;
+pub(crate) mod block;
+mod control;
+mod float;
+mod integer;
+mod lower;
+pub mod memory;
+mod multiply;
+mod system;
+#[cfg(test)]
+mod tests;
+
+use machine::GuestPhysical;
+use machine::address::PAGE_SIZE;
+
+use self::block::{BLOCK_INSTRUCTIONS_MAX, Block, BlockRef, Cursor, Parts, Side};
+use crate::hart::trap::Trap;
+use crate::hart::{Exit, Fence, Hart, Privilege};
+use crate::isa::decode;
+
+/// Instructions between two looks at the clock.
+const SLICE: i64 = if cfg!(debug_assertions) { 256 } else { 4096 };
+/// So many traps without an instruction between them, and there will never be one.
+const TRAPS_MAX: u32 = 8;
+
+/// How a run of handlers ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Flow {
+    /// At the program counter there is a block to be found.
+    Find,
+    /// As `Find`, and the block may be linked to this exit of the last.
+    Link(Side),
+    /// Go on at `resume`, in the same block.
+    Resume,
+    /// `trap` is to be taken.
+    Trap,
+    /// An interrupt may have become deliverable.
+    Look,
+    /// `run` ends with `exit`.
+    Exit,
+}
+
+/// The next instruction of the block.
+#[inline(always)]
+fn next(hart: &mut Hart, cursor: Cursor) -> Flow {
+    cursor.next().execute(hart)
+}
+
+/// Leaves the block to one of its exits.
+#[inline(always)]
+fn chain(hart: &mut Hart, side: Side) -> Flow {
+    let block = hart.block();
+    hart.pc = hart.pc.wrapping_add(block.exits[side as usize].offset.cast_unsigned());
+    hart.budget -= i64::from(block.count);
+    follow(hart, block, side)
+}
+
+/// Continues at an exit of `block`; the program counter is already there.
+#[inline(always)]
+fn follow(hart: &mut Hart, block: BlockRef, side: Side) -> Flow {
+    let exit = &block.exits[side as usize];
+    if let Some(target) = exit.target.get()
+        && target.epoch.get() == hart.blocks.epoch
+        && hart.budget > 0
+        && !hart.signals.is_polled()
+    {
+        hart.block = Some(target);
+        return target.first().execute(hart);
+    }
+    if exit.inside {
+        return Flow::Link(side);
+    }
+    jump(hart)
+}
+
+/// Continues at the program counter, in whatever page.
+#[inline(always)]
+fn jump(hart: &mut Hart) -> Flow {
+    if let Some(block) = hart.blocks.jump(hart.pc, hart.tlb.fetch_context())
+        && hart.budget > 0
+        && !hart.signals.is_polled()
+    {
+        hart.block = Some(block);
+        return block.first().execute(hart);
+    }
+    Flow::Find
+}
+
+impl Hart {
+    /// Executes until one of the reasons of [`Exit`].
+    pub fn run(&mut self) -> Exit {
+        self.signals.enter();
+        let exit = loop {
+            if let Some(exit) = self.look() {
+                break exit;
+            }
+            self.begin_slice(SLICE);
+            if let Some(exit) = self.execute(false) {
+                break exit;
+            }
+        };
+        self.signals.leave();
+        exit
+    }
+
+    /// Executes one instruction, or takes one trap or interrupt. `None` if nothing else happened.
+    pub fn step(&mut self) -> Option<Exit> {
+        self.signals.enter();
+        let pc = self.pc;
+        let exit = self.look().or_else(|| {
+            // Not if an interrupt was taken.
+            if self.pc == pc {
+                self.begin_slice(1);
+                self.execute(true)
+            } else {
+                None
+            }
+        });
+        self.signals.leave();
+        exit
+    }
+
+    /// What the outside wants, and whether an interrupt is due.
+    fn look(&mut self) -> Option<Exit> {
+        let polled = self.signals.take_poll();
+        if polled.fence() {
+            let (fences, ticket) = self.signals.take_fences();
+            for fence in fences {
+                self.fence(fence);
+            }
+            self.signals.acknowledge_fences(ticket);
+        }
+        self.look_at_timers();
+        if polled.attention() {
+            return Some(Exit::Attention);
+        }
+        if let Some(bit) = self.deliverable_interrupt() {
+            self.take_interrupt(bit);
+        }
+        None
+    }
+
+    fn begin_slice(&mut self, instructions: i64) {
+        self.retired_at_end = self.retired().wrapping_add(instructions.cast_unsigned());
+        self.budget = instructions;
+    }
+
+    /// Executes a slice. `single`: blocks of one instruction.
+    fn execute(&mut self, single: bool) -> Option<Exit> {
+        let mut from: Option<(BlockRef, Side)> = None;
+        while self.budget > 0 && !self.signals.is_polled() {
+            let block = match self.find(single) {
+                Ok(block) => block,
+                Err(trap) => {
+                    from = None;
+                    self.trap = trap;
+                    if let Some(exit) = self.raise() {
+                        return Some(exit);
+                    }
+                    continue;
+                }
+            };
+            if let Some((from, side)) = from.take()
+                && block.second_half.is_none()
+                && !single
+            {
+                from.exits[side as usize].target.set(Some(block));
+            }
+            self.block = Some(block);
+            let mut flow = block.first().execute(self);
+            while flow == Flow::Resume {
+                flow = match self.resume.take() {
+                    Some(cursor) => cursor.execute(self),
+                    None => Flow::Find,
+                };
+            }
+            match flow {
+                Flow::Find | Flow::Resume => {}
+                Flow::Link(side) => from = self.block.map(|block| (block, side)),
+                Flow::Look => return None,
+                Flow::Trap => {
+                    if let Some(exit) = self.raise() {
+                        return Some(exit);
+                    }
+                }
+                Flow::Exit => return Some(self.exit.take().unwrap_or(Exit::Attention)),
+            }
+        }
+        None
+    }
+
+    /// Takes the exception in `trap`. An endless row of them is a fault.
+    fn raise(&mut self) -> Option<Exit> {
+        let (pc, trap) = (self.pc, self.trap);
+        self.take_exception(trap);
+        // A trap uses up budget, too, so that a slice of nothing but traps ends.
+        self.budget -= 1;
+        self.retired_at_end = self.retired_at_end.wrapping_sub(1);
+        if self.retired() != self.trapped_at {
+            self.trapped_at = self.retired();
+            self.traps_count = 0;
+            return None;
+        }
+        self.traps_count += 1;
+        // Below M-mode, firmware may yet be called by an interrupt.
+        let alone = self.config.monitor_sbi || self.privilege == Privilege::Machine;
+        (alone && self.traps_count > TRAPS_MAX).then(|| {
+            Exit::Fault(format!(
+                "hart {}: endless traps: {:?} (value {:#x}) at pc {pc:#x}, handler at {:#x}, in {:?} mode",
+                self.config.id, trap.cause, trap.value, self.pc, self.privilege
+            ))
+        })
+    }
+
+    /// The block being executed.
+    #[inline(always)]
+    fn block(&self) -> BlockRef {
+        match self.block {
+            Some(block) => block,
+            None => unreachable!("handlers run inside a block"),
+        }
+    }
+
+    /// Makes the program counter and the count of retired instructions exact: about to execute the instruction at `cursor`. The handler must then end the
+    /// block by other means than [`chain`]. Answers the instruction's number in the block.
+    fn settle(&mut self, cursor: Cursor) -> u32 {
+        let block = self.block();
+        let index = block.index(cursor);
+        self.pc = self.pc.wrapping_add(block.offset(index));
+        self.budget -= i64::from(index);
+        index
+    }
+
+    /// The instruction at `cursor` traps.
+    #[cold]
+    fn trap_at(&mut self, cursor: Cursor, trap: Trap) -> Flow {
+        self.settle(cursor);
+        self.trap = trap;
+        Flow::Trap
+    }
+
+    /// The instruction at `cursor` is illegal, or is so now.
+    #[cold]
+    fn illegal_at(&mut self, cursor: Cursor) -> Flow {
+        let block = self.block();
+        let bits = block.bits(block.index(cursor));
+        self.trap_at(cursor, Trap::new(crate::hart::trap::Cause::IllegalInstruction, bits.into()))
+    }
+
+    /// The instruction at `cursor` is done, in a way that used the stack: return, so that the next one has it again.
+    fn resume_after(&mut self, cursor: Cursor) -> Flow {
+        self.resume = Some(cursor.next());
+        Flow::Resume
+    }
+
+    /// The block at the program counter, decoded if need be.
+    fn find(&mut self, single: bool) -> Result<BlockRef, Trap> {
+        let (pc, context) = (self.pc, self.tlb.fetch_context());
+        self.blocks.note_round(self.tlb.round());
+        if !single && let Some(block) = self.blocks.jump(pc, context) {
+            return Ok(block);
+        }
+        if self.blocks.is_full() {
+            self.block = None;
+            self.blocks.clear();
+        }
+        let (physical, cacheable) = self.fetch_address(pc)?;
+        if single || !cacheable {
+            let parts = self.assemble(pc, physical.0, 1)?;
+            return Ok(self.blocks.insert_single(Block::new(parts, self.blocks.epoch)));
+        }
+        if let Some(block) = self.blocks.get(physical.0)
+            && self.still_right(pc, block)?
+        {
+            self.blocks.enter_jump(pc, self.tlb.fetch_context(), self.tlb.round(), block);
+            return Ok(block);
+        }
+        let parts = self.assemble(pc, physical.0, BLOCK_INSTRUCTIONS_MAX)?;
+        let block = self.blocks.insert(Block::new(parts, self.blocks.epoch));
+        // Fetching may have selected a new context.
+        self.blocks.enter_jump(pc, self.tlb.fetch_context(), self.tlb.round(), block);
+        Ok(block)
+    }
+
+    /// Whether `block`, found by its physical address, is what is at `pc` now.
+    fn still_right(&mut self, pc: u64, block: BlockRef) -> Result<bool, Trap> {
+        if let Some(second_half) = block.second_half {
+            let (physical, cacheable) = self.fetch_address(pc.wrapping_add(2))?;
+            if physical.0 != second_half || !cacheable {
+                return Ok(false);
+            }
+        }
+        if block.epoch.get() == self.blocks.epoch {
+            return Ok(true);
+        }
+        let at = |half: usize| match block.second_half {
+            Some(second) if half == 1 => second,
+            _ => block.physical + 2 * half as u64,
+        };
+        let same = block
+            .source()
+            .iter()
+            .enumerate()
+            .all(|(half, old)| self.memory.load::<u16>(GuestPhysical(at(half))) == Ok(*old));
+        if same {
+            block.epoch.set(self.blocks.epoch);
+        }
+        Ok(same)
+    }
+
+    /// Decodes at most `limit` instructions from `pc`, which is at `physical`.
+    fn assemble(&mut self, pc: u64, physical: u64, limit: usize) -> Result<Parts, Trap> {
+        let mut parts =
+            Parts { slots: Vec::new(), count: 0, long: 0, source: Vec::new(), physical, second_half: None, taken: 0 };
+        let page_end = (physical | (PAGE_SIZE - 1)) + 1;
+        let mut offset = 0;
+        loop {
+            let at = physical + offset;
+            let long;
+            let bits = if parts.count == 0 {
+                // The first may lie in two pages, and must be fetched with all checks.
+                let bits = self.fetch(pc)?;
+                long = bits & 3 == 3;
+                if long && at + 4 > page_end {
+                    parts.second_half = Some(self.fetch_address(pc.wrapping_add(2))?.0.0);
+                }
+                bits
+            } else {
+                let half = |at: u64| self.memory.load::<u16>(GuestPhysical(at)).map_or(0, u32::from);
+                let low = half(at);
+                long = low & 3 == 3;
+                if long && at + 4 > page_end {
+                    break;
+                }
+                if long { low | half(at + 2) << 16 } else { low }
+            };
+            #[allow(clippy::cast_possible_truncation, reason = "the halves of the bits")]
+            parts.source.extend_from_slice(&[bits as u16, (bits >> 16) as u16][..if long { 2 } else { 1 }]);
+            parts.long |= u64::from(long) << parts.count;
+            parts.count += 1;
+            let lowered = lower::lower(decode(bits), offset);
+            parts.slots.push(lowered.slot);
+            offset += if long { 4 } else { 2 };
+            if lowered.ends_block {
+                parts.taken = lowered.taken;
+                return Ok(parts);
+            }
+            if parts.slots.len() >= limit || parts.second_half.is_some() || physical + offset >= page_end {
+                break;
+            }
+        }
+        parts.slots.push(lower::fall_through());
+        Ok(parts)
+    }
+
+    /// Performs a fence on this hart at once.
+    pub fn fence(&mut self, fence: Fence) {
+        match fence {
+            Fence::Instructions => self.blocks.epoch += 1,
+            Fence::Translations { start, length, asid } => {
+                // Past some pages, forgetting a whole space is cheaper.
+                let pages = length.saturating_add(start & (PAGE_SIZE - 1)).div_ceil(PAGE_SIZE);
+                if pages > 64 {
+                    match asid {
+                        Some(asid) => self.tlb.flush_space(asid),
+                        None => self.tlb.flush_all(),
+                    }
+                } else {
+                    for page in 0..pages {
+                        self.tlb.flush_page(start.wrapping_add(page * PAGE_SIZE), asid);
+                    }
+                }
+                self.select_context();
+            }
+        }
+    }
+}
