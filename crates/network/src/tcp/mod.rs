@@ -9,6 +9,8 @@
 //! its deadline touches it; all that came in one round of the loop is written at once and acknowledged at once.
 
 mod connection;
+#[cfg(test)]
+mod connection_tests;
 
 use machine::sys::{close_with_reset, connect_stream, send_vectored};
 use std::collections::VecDeque;
