@@ -52,12 +52,23 @@ fn destination() -> impl Strategy<Value = [u8; 4]> {
     ]
 }
 
+/// Turns what looks like ports to the discard port: random bytes are not for the host's services.
+fn to_discard(mut payload: Vec<u8>) -> Vec<u8> {
+    if let Some(port) = payload.get_mut(2..4) {
+        port.copy_from_slice(&[0, 9]);
+    }
+    payload
+}
+
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let bytes = || proptest::collection::vec(any::<u8>(), 0..200);
     prop_oneof![
         bytes(),
-        (protocol(), destination(), 0u16..9000, any::<bool>(), bytes())
-            .prop_map(|(protocol, to, fragment, more, payload)| frame(protocol, to, fragment & !7, more, &payload)),
+        (protocol(), destination(), 0u16..9000, any::<bool>(), bytes()).prop_map(
+            |(protocol, to, fragment, more, payload)| {
+                frame(protocol, to, fragment & !7, more, &to_discard(payload))
+            }
+        ),
         (protocol(), destination(), bytes(), 0usize..234, any::<u8>()).prop_map(
             |(protocol, to, payload, at, value)| {
                 let mut bytes = frame(protocol, to, 0, false, &payload);
