@@ -236,8 +236,10 @@ impl VirtioDevice for Console {
         shared.signals = None;
     }
 
+    /// What the guest has printed goes out first, since a machine that ends is paused and not resumed.
     fn pause(&self) {
         lock(&self.receiver.0).paused_count += 1;
+        self.drain();
         self.transmitter.pause();
     }
 

@@ -31,6 +31,9 @@ mod server;
 #[cfg(test)]
 #[path = "tests/driver.rs"]
 mod driver;
+#[cfg(test)]
+#[path = "tests/storm.rs"]
+mod storm;
 
 pub use queue::{Queue, QueueError};
 

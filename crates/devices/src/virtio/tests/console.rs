@@ -85,8 +85,13 @@ fn the_last_words_are_not_lost() {
     driver.put(at, b"reboot: Power down");
     driver.rings[TX].add(&[readable(at, 18)]);
     driver.kick(TX);
-    drop((driver, console));
+    driver.transport.pause();
     assert_eq!(*lock(&terminal.sent), b"reboot: Power down");
+    driver.transport.resume();
+    driver.rings[TX].add(&[readable(at, 6)]);
+    driver.kick(TX);
+    drop((driver, console));
+    assert_eq!(*lock(&terminal.sent), b"reboot: Power downreboot");
 }
 
 #[test]
