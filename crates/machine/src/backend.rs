@@ -56,6 +56,9 @@ pub trait NetworkBackend: Send + Sync {
     /// Takes a frame that the guest sent. Never blocks for long; a frame that there is no room for is dropped.
     fn send(&self, frame: &[u8]);
 
+    /// The largest packet (a frame without its Ethernet header) that the network takes and gives, in bytes; constant.
+    fn mtu(&self) -> u16;
+
     /// Plugs the guest's interface in: frames for it go to `sink` from now on.
     fn attach(&self, sink: Arc<dyn FrameSink>);
 

@@ -53,8 +53,8 @@ pub use publish::{ParsePublishError, Protocol, Publish};
 use poll::Shared;
 use stack::{Limits, Parts, Stack};
 
-/// The packet size of an ordinary Ethernet.
-pub const MTU_DEFAULT: u16 = 1500;
+/// The packet size unless another is asked for: as large as packets get, since what a guest spends on a transfer is by packet.
+pub const MTU_DEFAULT: u16 = 65_520;
 /// The smallest packet size that every host must take (RFC 791), and the largest that fits a frame's buffer.
 pub const MTU_RANGE: std::ops::RangeInclusive<u16> = 576..=65_520;
 
@@ -63,8 +63,8 @@ pub const MTU_RANGE: std::ops::RangeInclusive<u16> = 576..=65_520;
 pub struct Config {
     /// Ports of the host that lead into the guest.
     pub publish: Vec<Publish>,
-    /// The largest IPv4 packet on the link, in bytes: in [`MTU_RANGE`], [`MTU_DEFAULT`] by default. DHCP tells the guest. The
-    /// guest's interface has to take frames of this size and 14 bytes more; large ones make bulk transfers cheaper.
+    /// The largest IPv4 packet on the link, in bytes: in [`MTU_RANGE`], [`MTU_DEFAULT`] by default. The guest learns it from its
+    /// interface and by DHCP, and an interface that cannot have it says so in each connection (its MSS).
     pub mtu: u16,
     /// The name that DHCP gives to the guest.
     pub host_name: Option<String>,
@@ -129,6 +129,7 @@ pub enum Error {
 pub struct Network {
     shared: Arc<Shared>,
     published: Vec<Publish>,
+    mtu: u16,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -173,7 +174,7 @@ impl Network {
         .map_err(Error::Host)?;
         let run = move || stack.run();
         let thread = std::thread::Builder::new().name("network".into()).spawn(run).map_err(Error::Host)?;
-        Ok(Self { shared, published, thread: Some(thread) })
+        Ok(Self { shared, published, mtu: config.mtu, thread: Some(thread) })
     }
 
     /// The published ports in the order asked for, with the host ports that the host chose in place of zeroes.
@@ -186,6 +187,10 @@ impl Network {
 impl NetworkBackend for Network {
     fn send(&self, frame: &[u8]) {
         self.shared.push_frame(frame);
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
     }
 
     fn attach(&self, sink: Arc<dyn FrameSink>) {

@@ -189,22 +189,13 @@ impl FrameSink for Receiver {
     }
 }
 
-/// How an interface presents itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Its address.
-    pub mac: [u8; 6],
-    /// The largest IP packet that the network takes, in bytes.
-    pub mtu: u16,
-}
-
 /// An interface. Put it behind a transport.
 pub struct Network {
     backend: Arc<dyn NetworkBackend>,
     receiver: Arc<Receiver>,
     transmitter: QueueServer,
     link: Mutex<Link>,
-    options: Options,
+    mac: [u8; 6],
 }
 
 struct Link {
@@ -213,11 +204,11 @@ struct Link {
 }
 
 impl Network {
-    /// An interface that is plugged into `backend`, with its link up.
+    /// An interface with the address `mac` that is plugged into `backend`, with its link up.
     ///
     /// # Errors
     /// The host gives no thread.
-    pub fn new(backend: Arc<dyn NetworkBackend>, options: Options) -> io::Result<Self> {
+    pub fn new(backend: Arc<dyn NetworkBackend>, mac: [u8; 6]) -> io::Result<Self> {
         let frame = vec![0; FRAME_BYTES_MAX].into_boxed_slice();
         let transmitter = Transmitter { backend: Arc::clone(&backend), chain: Chain::default(), frame };
         let receiver = Arc::new(Receiver::default());
@@ -225,7 +216,7 @@ impl Network {
             receiver: Arc::clone(&receiver),
             transmitter: QueueServer::spawn("network-send", transmitter)?,
             link: Mutex::new(Link { up: true, signals: None }),
-            options,
+            mac,
             backend,
         };
         network.backend.attach(receiver);
@@ -261,7 +252,7 @@ impl Network {
 
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Network").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Network").field("mac", &self.mac).finish_non_exhaustive()
     }
 }
 
@@ -280,11 +271,11 @@ impl VirtioDevice for Network {
 
     fn read_config(&self, offset: u64, bytes: &mut [u8]) {
         let mut config = [0; 12];
-        config[..6].copy_from_slice(&self.options.mac);
+        config[..6].copy_from_slice(&self.mac);
         config[6] = lock(&self.link).up.into();
         // One pair of queues.
         config[8] = 1;
-        config[10..].copy_from_slice(&self.options.mtu.to_le_bytes());
+        config[10..].copy_from_slice(&self.backend.mtu().to_le_bytes());
         read_config_bytes(&config, offset, bytes);
     }
 

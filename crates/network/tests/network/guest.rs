@@ -121,7 +121,7 @@ pub(crate) struct Guest {
 
 /// A configuration for tests: nothing of it leaves the host, and it repeats.
 pub(crate) fn config() -> Config {
-    Config { name_servers: NameServers::Fixed(Vec::new()), entropy: Entropy::Seeded(1), ..Config::default() }
+    Config { mtu: 1500, name_servers: NameServers::Fixed(Vec::new()), entropy: Entropy::Seeded(1), ..Config::default() }
 }
 
 impl Guest {

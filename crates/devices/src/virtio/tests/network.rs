@@ -33,6 +33,9 @@ impl NetworkBackend for Cable {
     fn send(&self, frame: &[u8]) {
         lock(&self.sent).push(frame.into());
     }
+    fn mtu(&self) -> u16 {
+        MTU
+    }
     fn attach(&self, sink: Arc<dyn FrameSink>) {
         assert!(self.sink.set(sink).is_ok());
     }
@@ -53,8 +56,7 @@ const TX: usize = TRANSMIT as usize;
 
 fn machine(features: u64) -> Machine {
     let cable = Arc::new(Cable::default());
-    let options = Options { mac: MAC, mtu: MTU };
-    let network = Arc::new(Network::new(Arc::clone(&cable) as Arc<dyn NetworkBackend>, options).unwrap());
+    let network = Arc::new(Network::new(Arc::clone(&cable) as Arc<dyn NetworkBackend>, MAC).unwrap());
     let mut driver = Driver::start(Arc::clone(&network) as Arc<dyn VirtioDevice>, features);
     network.drain();
     let data = driver.allocate(4 << 20);
