@@ -67,6 +67,9 @@ impl BlockBackend for Host {
 
 impl NetworkBackend for Host {
     fn send(&self, _: &[u8]) {}
+    fn mtu(&self) -> u16 {
+        1500
+    }
     fn attach(&self, sink: Arc<dyn FrameSink>) {
         *lock(&self.frames) = Some(sink);
     }
@@ -129,10 +132,9 @@ fn subjects(host: &Arc<Host>) -> Vec<Subject> {
         Subject { device, drain: Box::new(move || drain(&theirs)) }
     }
     let options = block::Options { serial: String::new(), queues_count: 2 };
-    let interface = network::Options { mac: [2; 6], mtu: 1500 };
     vec![
         subject(Block::new(Arc::clone(host) as _, &options).unwrap(), Block::drain),
-        subject(Network::new(Arc::clone(host) as _, interface).unwrap(), Network::drain),
+        subject(Network::new(Arc::clone(host) as _, [2; 6]).unwrap(), Network::drain),
         subject(Console::new(Arc::clone(host) as _).unwrap(), Console::drain),
         subject(EntropySource::new(Entropy::Seeded(1)).unwrap(), EntropySource::drain),
     ]
