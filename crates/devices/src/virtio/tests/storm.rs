@@ -13,7 +13,7 @@ use super::block::{self, Block};
 use super::console::Console;
 use super::driver::{BASE, Driver, MEMORY_BYTES, readable, writable};
 use super::entropy::EntropySource;
-use super::network::{self, Network};
+use super::network::Network;
 use crate::lock;
 use std::sync::Mutex;
 
