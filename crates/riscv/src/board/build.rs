@@ -10,7 +10,10 @@ use devices::syscon::{PowerSwitch, Syscon};
 use devices::uart::Uart;
 use devices::virtio::VirtioDevice;
 use devices::virtio::block::{self, Block};
+use devices::virtio::console::Console;
+use devices::virtio::entropy::EntropySource;
 use devices::virtio::mmio::Transport;
+use devices::virtio::network::{self, Network};
 use machine::bus::{Bus, BusDevice};
 use machine::clock::Clock;
 use machine::entropy::Entropy;
@@ -23,7 +26,7 @@ use super::gate::Gate;
 use super::power::{Event, Switch};
 use super::supervisor::Supervisor;
 use super::vcpu::{ResetVector, Vcpu};
-use super::{BoardConfig, BoardError, CPUS_COUNT_MAX};
+use super::{BoardConfig, BoardError, CPUS_COUNT_MAX, Interface};
 use crate::fdt::{Isa, Tree};
 use crate::hart::{self, Hart, HartConfig, HartSignals, interrupt};
 use crate::loader::{FDT_ROOM, Images, Layout};
@@ -94,7 +97,7 @@ impl Slots {
 
 impl Parts {
     /// Builds the machine; its memory is empty and its harts are not yet at their reset vector.
-    pub(super) fn build(config: BoardConfig, queue: mpsc::Sender<Event>) -> Result<Self, BoardError> {
+    pub(super) fn build(mut config: BoardConfig, queue: mpsc::Sender<Event>) -> Result<Self, BoardError> {
         if !(1..=CPUS_COUNT_MAX).contains(&config.cpus) {
             return Err(BoardError::Cpus(config.cpus));
         }
@@ -130,7 +133,7 @@ impl Parts {
         } else {
             slots.map("clint", &map::CLINT, aclint);
         }
-        let virtio = virtio_devices(&config)?;
+        let virtio = virtio_devices(&mut config)?;
         let count = virtio.len();
         let virtio_count = u32::try_from(count).ok().filter(|count| *count <= map::VIRTIO_SLOTS);
         let virtio_count = virtio_count.ok_or(BoardError::Devices { count, max: map::VIRTIO_SLOTS })?;
@@ -256,7 +259,7 @@ impl Parts {
 }
 
 /// The virtio devices, in the order of their slots; Linux names disks in this order.
-fn virtio_devices(config: &BoardConfig) -> Result<Vec<Arc<dyn VirtioDevice>>, BoardError> {
+fn virtio_devices(config: &mut BoardConfig) -> Result<Vec<Arc<dyn VirtioDevice>>, BoardError> {
     let mut devices: Vec<Arc<dyn VirtioDevice>> = Vec::new();
     // Requests wait for the host's disk, so more queues than this gain nothing.
     let queues_count = u16::try_from(config.cpus.min(4)).unwrap_or(1);
@@ -264,6 +267,18 @@ fn virtio_devices(config: &BoardConfig) -> Result<Vec<Arc<dyn VirtioDevice>>, Bo
         let options = block::Options { serial: disk.serial.clone(), queues_count };
         devices.push(Arc::new(Block::new(Arc::clone(&disk.backend), &options)?));
     }
+    if let Some(Interface { backend, mac, mtu }) = &config.network {
+        let options = network::Options { mac: *mac, mtu: *mtu };
+        devices.push(Arc::new(Network::new(Arc::clone(backend), options)?));
+    }
+    if let Some(backend) = &config.console {
+        devices.push(Arc::new(Console::new(Arc::clone(backend))?));
+    }
+    let entropy = match &mut config.entropy {
+        Entropy::Host => Entropy::Host,
+        seeded @ Entropy::Seeded(_) => Entropy::Seeded(seeded.next_u64().map_err(BoardError::Entropy)?),
+    };
+    devices.push(Arc::new(EntropySource::new(entropy)?));
     Ok(devices)
 }
 

@@ -54,7 +54,10 @@ impl Driver {
                 }
                 Event::Power(PowerRequest::PowerOff) => self.end(StopReason::PowerOff(0)),
                 Event::Power(PowerRequest::Fail(status)) => self.end(StopReason::PowerOff(status.into())),
-                Event::Power(PowerRequest::Reboot) => self.reset(),
+                Event::Power(PowerRequest::Reboot) => {
+                    self.reset();
+                    self.shared.parts.gate.release();
+                }
                 Event::Fault(why) => self.end(StopReason::Fault(why)),
             }
             if self.shared.progress().state == State::Stopped {

@@ -8,6 +8,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Default)]
 struct State {
     open: bool,
+    /// Requests of the guest to end or restart that the driver has not yet seen to; until then no hart passes, open or not.
+    holds_count: usize,
     ended: bool,
     inside_count: usize,
 }
@@ -52,7 +54,7 @@ impl Gate {
             if state.ended {
                 return None;
             }
-            if state.open {
+            if state.open && state.holds_count == 0 {
                 state.inside_count += 1;
                 return Some(Pass { gate: self });
             }
@@ -66,14 +68,20 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Lets no hart pass from now on; does not wait for those inside.
-    pub(super) fn shut(&self) {
-        self.lock().open = false;
+    /// Lets no hart pass until [`Self::release`], whoever opens the gate meanwhile; does not wait for those inside.
+    pub(super) fn hold(&self) {
+        self.lock().holds_count += 1;
+    }
+
+    /// Undoes one [`Self::hold`].
+    pub(super) fn release(&self) {
+        self.lock().holds_count -= 1;
+        self.changed.notify_all();
     }
 
     /// Lets no hart pass, calls `attention`, which has to make those inside leave, and waits until they have.
     pub(super) fn close(&self, attention: impl FnOnce()) {
-        self.shut();
+        self.lock().open = false;
         attention();
         let mut state = self.lock();
         while state.inside_count > 0 {

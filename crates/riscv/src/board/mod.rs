@@ -20,6 +20,8 @@ mod gate;
 mod hsm;
 mod power;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 mod vcpu;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
@@ -53,6 +55,8 @@ pub struct Interface {
     pub backend: Arc<dyn NetworkBackend>,
     /// Its Ethernet address.
     pub mac: [u8; 6],
+    /// The largest IP packet that the network takes, in bytes; 1500 on Ethernet.
+    pub mtu: u16,
 }
 
 /// What a machine is made of.

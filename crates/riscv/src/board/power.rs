@@ -15,9 +15,9 @@ pub(super) enum Event {
     Verb(Verb, mpsc::Sender<Result<(), IllegalTransition>>),
     /// Someone outside wants to look at the machine while no hart runs.
     Inspect(Box<dyn FnOnce(&Parts) + Send>),
-    /// The guest asks for this.
+    /// The guest asks for this; the gate is held until it is done.
     Power(PowerRequest),
-    /// The guest cannot go on: why, in one line.
+    /// The guest cannot go on: why, in one line. The gate is held.
     Fault(String),
 }
 
@@ -42,7 +42,7 @@ impl Switch {
     }
 
     fn stop_for(&self, event: Event) {
-        self.gate.shut();
+        self.gate.hold();
         self.call_harts();
         // Without a driver the machine has already stopped.
         let _ = self.queue.send(event);
