@@ -13,7 +13,7 @@ use devices::virtio::block::{self, Block};
 use devices::virtio::console::Console;
 use devices::virtio::entropy::EntropySource;
 use devices::virtio::mmio::Transport;
-use devices::virtio::network::{self, Network};
+use devices::virtio::network::Network;
 use machine::bus::{Bus, BusDevice};
 use machine::clock::Clock;
 use machine::entropy::Entropy;
@@ -267,9 +267,8 @@ fn virtio_devices(config: &mut BoardConfig) -> Result<Vec<Arc<dyn VirtioDevice>>
         let options = block::Options { serial: disk.serial.clone(), queues_count };
         devices.push(Arc::new(Block::new(Arc::clone(&disk.backend), &options)?));
     }
-    if let Some(Interface { backend, mac, mtu }) = &config.network {
-        let options = network::Options { mac: *mac, mtu: *mtu };
-        devices.push(Arc::new(Network::new(Arc::clone(backend), options)?));
+    if let Some(Interface { backend, mac }) = &config.network {
+        devices.push(Arc::new(Network::new(Arc::clone(backend), *mac)?));
     }
     if let Some(backend) = &config.console {
         devices.push(Arc::new(Console::new(Arc::clone(backend))?));

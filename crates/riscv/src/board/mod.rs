@@ -55,8 +55,6 @@ pub struct Interface {
     pub backend: Arc<dyn NetworkBackend>,
     /// Its Ethernet address.
     pub mac: [u8; 6],
-    /// The largest IP packet that the network takes, in bytes; 1500 on Ethernet.
-    pub mtu: u16,
 }
 
 /// What a machine is made of.
