@@ -33,22 +33,32 @@ pub(crate) const ICMP_HEADER: usize = 8;
 const FRAGMENT_MTU: usize = 1500;
 /// Frames that wait for the guest at most.
 const BACKLOG_FRAMES: usize = 512;
+/// The largest frame: the largest IPv4 packet and its Ethernet header.
+const FRAME_BYTES_MAX: usize = ETHERNET_HEADER + 65_535;
 const TTL: u8 = 64;
 
 /// The wire to the guest.
 pub(crate) struct Link {
     sink: Option<Arc<dyn FrameSink>>,
-    backlog: VecDeque<Vec<u8>>,
+    backlog: VecDeque<Box<[u8]>>,
     /// Who the guest is, once it has spoken.
     guest: Option<EthernetAddress>,
-    /// The frame under construction, kept for its memory.
-    frame: Vec<u8>,
+    /// The frame under construction: the first `length` bytes. The rest is left from others.
+    frame: Box<[u8]>,
+    length: usize,
     identification: u16,
 }
 
 impl Link {
     pub(crate) fn new() -> Self {
-        Self { sink: None, backlog: VecDeque::new(), guest: None, frame: Vec::new(), identification: 0 }
+        Self {
+            sink: None,
+            backlog: VecDeque::new(),
+            guest: None,
+            frame: vec![0; FRAME_BYTES_MAX].into(),
+            length: 0,
+            identification: 0,
+        }
     }
 
     /// Frames go to `sink` from now on.
@@ -77,24 +87,24 @@ impl Link {
         }
     }
 
-    /// Sends `self.frame`.
+    /// Sends the frame under construction.
     fn transmit(&mut self) {
         let Some(sink) = &self.sink else { return };
-        if self.backlog.is_empty() && sink.receive(&self.frame) {
+        if self.backlog.is_empty() && sink.receive(&self.frame[..self.length]) {
             return;
         }
         if self.backlog.len() < BACKLOG_FRAMES {
-            self.backlog.push_back(std::mem::take(&mut self.frame));
+            self.backlog.push_back(self.frame[..self.length].into());
         }
     }
 
     fn start(&mut self, to: EthernetAddress, protocol: EthernetProtocol, payload: usize) -> &mut [u8] {
-        self.frame.resize(ETHERNET_HEADER + payload, 0);
-        let mut frame = EthernetFrame::new_unchecked(&mut self.frame[..]);
+        self.length = ETHERNET_HEADER + payload;
+        let mut frame = EthernetFrame::new_unchecked(&mut self.frame[..self.length]);
         frame.set_dst_addr(to);
         frame.set_src_addr(GATEWAY_ETHERNET);
         frame.set_ethertype(protocol);
-        &mut self.frame[ETHERNET_HEADER..]
+        &mut self.frame[ETHERNET_HEADER..self.length]
     }
 
     fn arp(&mut self, to: EthernetAddress, packet: &ArpRepr) {
@@ -115,7 +125,7 @@ impl Link {
         self.arp(guest, &reply);
     }
 
-    /// Sends an IPv4 packet whose payload of `length` bytes `fill` writes into zeroed or stale memory. If nobody knows
+    /// Sends an IPv4 packet whose payload of `length` bytes `fill` writes over what was there before. If nobody knows
     /// the guest's Ethernet address yet, asks for it instead: whoever needs an answer tries again.
     ///
     /// `length` fits a packet: it is below 65,515.
@@ -165,17 +175,17 @@ impl Link {
         }
     }
 
-    /// Sends the IPv4 packet in `self.frame` as fragments.
+    /// Sends the IPv4 packet under construction as fragments.
     fn fragment(&mut self) {
         const PIECE: usize = (FRAGMENT_MTU - IPV4_HEADER) & !7;
-        let whole = std::mem::take(&mut self.frame);
+        let whole: Box<[u8]> = self.frame[..self.length].into();
         let (header, payload) = whole.split_at(ETHERNET_HEADER + IPV4_HEADER);
         let pieces = payload.chunks(PIECE).count();
         for (index, piece) in payload.chunks(PIECE).enumerate() {
-            self.frame.clear();
-            self.frame.extend_from_slice(header);
-            self.frame.extend_from_slice(piece);
-            let mut packet = Ipv4Packet::new_unchecked(&mut self.frame[ETHERNET_HEADER..]);
+            self.length = header.len() + piece.len();
+            self.frame[..header.len()].copy_from_slice(header);
+            self.frame[header.len()..self.length].copy_from_slice(piece);
+            let mut packet = Ipv4Packet::new_unchecked(&mut self.frame[ETHERNET_HEADER..self.length]);
             packet.set_total_len(u16::try_from(IPV4_HEADER + piece.len()).unwrap_or(u16::MAX));
             packet.set_more_frags(index + 1 < pieces);
             packet.set_frag_offset(u16::try_from(index * PIECE).unwrap_or(u16::MAX));

@@ -37,8 +37,6 @@ const TURN: usize = 512 << 10;
 const QUIET_NS: u64 = 60_000_000_000;
 /// When to look again at a connection that found no memory.
 const SHORTAGE_NS: u64 = 50_000_000;
-/// Connections taken from a published port at once.
-const ACCEPTS: usize = 64;
 /// Where the search for a free port of the router begins (RFC 6335, dynamic ports).
 const DYNAMIC_PORTS: u16 = 49_152;
 
@@ -89,7 +87,8 @@ impl Tcp {
         let published: Vec<_> = published.into_iter().map(|(listener, guest)| Published { listener, guest }).collect();
         for (id, port) in (0..).zip(&published) {
             port.listener.set_nonblocking(true)?;
-            context.poller.add(&port.listener, Token { kind: Kind::TcpListener, id })?;
+            // By edges: a host without descriptors must not make the loop spin.
+            context.poller.add_edges(&port.listener, Token { kind: Kind::TcpListener, id })?;
         }
         Ok(Self {
             table: Table::new(limit),
@@ -202,11 +201,15 @@ impl Tcp {
 
     /// A published port has connections waiting.
     pub(crate) fn on_listener(&mut self, context: &mut Context, id: u64) {
-        for _ in 0..ACCEPTS {
-            let index = usize::try_from(id).unwrap_or(usize::MAX);
-            let Some(port) = self.published.get(index) else { return };
+        let index = usize::try_from(id).unwrap_or(usize::MAX);
+        while let Some(port) = self.published.get(index) {
             let guest = port.guest;
-            let Ok((stream, peer)) = port.listener.accept() else { return };
+            let (stream, peer) = match port.listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                // None left; or no descriptor for it, and then it waits for the next to come.
+                Err(_) => return,
+            };
             if stream.set_nonblocking(true).is_err() || !self.make_room(context) {
                 close_with_reset(stream);
                 continue;
