@@ -5,9 +5,11 @@
 //! | `test` | everything that must hold before a change is taken; installs what it needs |
 //! | `tidy` | the rules of the house that the compiler does not know |
 //! | `fuzz` | hostile input for every parser of it |
+//! | `conformance` | the test suites of others, from a folder outside the tree |
 //!
 //! One module a task; [`run`], [`setup`] and [`workspace`] are shared.
 
+mod conformance;
 mod fuzz;
 mod readme;
 mod run;
@@ -36,6 +38,9 @@ enum Task {
     Tidy,
     /// Feed hostile input to parsers, guided by coverage.
     Fuzz(fuzz::Options),
+    /// Run the conformance tests in a folder.
+    #[command(subcommand)]
+    Conformance(conformance::Kind),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +48,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Conformance(kind) => conformance::run(&kind),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,227 @@
+//! `cargo xtask conformance riscv DIR`: runs the tests of others on this project's machines.
+//!
+//! ```text
+//! DIR/**/*.elf --load--> Test --run--> bare machine --tohost--> verdict --compare--> NAME.reference_output, if there is one
+//! ```
+//!
+//! Any folder of RISC-V ELF files will do that report as the suites of RISC-V International do (see [`test`]); what a test is called says
+//! nothing about how it is run. A folder of the tree is a group in the summary.
+//!
+//! Tests run beside each other, [`Options::jobs`] at a time; each is a machine of its own.
+
+mod bare;
+mod htif;
+mod signature;
+mod test;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::run::Counts;
+use bare::Limits;
+use test::{Found, Test};
+
+/// A kind of machine and its suites.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Kind {
+    /// Run ELF files for bare RISC-V harts that report by `tohost`, or by a signature with a reference beside them.
+    Riscv(Options),
+}
+
+/// Options of `cargo xtask conformance riscv`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The folder with the tests; folders below it are searched too.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Run only tests whose path below DIR contains this.
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// How many harts each machine has.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    cpus: u16,
+    /// How many tests run at once; by default one for each processor of the host.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// How long a test may take, in seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+    /// Print the results as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A test that did not pass.
+struct Failure {
+    test: String,
+    reason: String,
+}
+
+/// What came of all tests.
+#[derive(Default)]
+struct Report {
+    groups: BTreeMap<String, Counts>,
+    failures: Vec<Failure>,
+}
+
+impl Report {
+    fn add(&mut self, group: &str, failure: Option<Failure>) {
+        let counts = self.groups.entry(group.to_owned()).or_default();
+        match failure {
+            None => counts.passed += 1,
+            Some(failure) => {
+                counts.failed += 1;
+                self.failures.push(failure);
+            }
+        }
+    }
+
+    fn total(&self) -> Counts {
+        self.groups.values().fold(Counts::default(), |sum, group| Counts {
+            passed: sum.passed + group.passed,
+            failed: sum.failed + group.failed,
+        })
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let Counts { passed, failed } = self.total();
+        let groups: BTreeMap<_, _> = self
+            .groups
+            .iter()
+            .map(|(name, counts)| (name, serde_json::json!({ "passed": counts.passed, "failed": counts.failed })))
+            .collect();
+        let failures: Vec<_> = self
+            .failures
+            .iter()
+            .map(|failure| serde_json::json!({ "test": failure.test, "reason": failure.reason }))
+            .collect();
+        serde_json::json!({ "passed": passed, "failed": failed, "groups": groups, "failures": failures })
+    }
+
+    fn table(&self) -> String {
+        let mut text = String::new();
+        let width = self.groups.keys().map(String::len).max().unwrap_or(0);
+        for (name, counts) in &self.groups {
+            text += &format!("  {name:width$}  {:>5} passed, {} failed\n", counts.passed, counts.failed);
+        }
+        let Counts { passed, failed } = self.total();
+        text + &format!("{passed} passed, {failed} failed")
+    }
+}
+
+/// Runs the tests of a folder.
+///
+/// # Errors
+/// A test failed, none was found, or the folder cannot be read.
+pub(crate) fn run(kind: &Kind) -> Result<()> {
+    let Kind::Riscv(options) = kind;
+    let report = run_riscv(options)?;
+    let Counts { passed, failed } = report.total();
+    if options.json {
+        println!("{:#}", report.json());
+    } else {
+        println!("{}", report.table());
+    }
+    if failed > 0 {
+        bail!("{failed} of {} tests failed", passed + failed);
+    }
+    Ok(())
+}
+
+fn run_riscv(options: &Options) -> Result<Report> {
+    let mut files = Vec::new();
+    collect(&options.folder, &mut files)
+        .with_context(|| format!("cannot read {}; give a folder with test ELF files", options.folder.display()))?;
+    files.sort();
+    let names = files.iter().map(|file| name_below(&options.folder, file));
+    let wanted: Vec<_> = files
+        .iter()
+        .zip(names)
+        .filter(|(_, name)| options.filter.as_ref().is_none_or(|text| name.contains(text.as_str())))
+        .collect();
+    let limits = Limits { cpus: options.cpus, time: Duration::from_secs(options.timeout) };
+
+    let bar = ProgressBar::new(wanted.len() as u64).with_style(
+        ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    let (next, report) = (AtomicUsize::new(0), Mutex::new(Report::default()));
+    let work = || {
+        while let Some((file, name)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            bar.set_message(name.clone());
+            let outcome = attempt(file, limits);
+            bar.inc(1);
+            let failure = match outcome {
+                None => continue,
+                Some(Ok(())) => None,
+                Some(Err(reason)) => Some(Failure { test: name.clone(), reason }),
+            };
+            if let Some(failure) = failure.as_ref().filter(|_| !options.json) {
+                bar.suspend(|| println!("FAILED {}: {}", failure.test, failure.reason));
+            }
+            report.lock().unwrap_or_else(PoisonError::into_inner).add(group_of(name), failure);
+        }
+    };
+    let jobs = options.jobs.map_or_else(host_cpus, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 1..jobs {
+            scope.spawn(work);
+        }
+        work();
+    });
+    bar.finish_and_clear();
+
+    let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if report.groups.is_empty() {
+        let filtered =
+            options.filter.as_ref().map_or_else(String::new, |text| format!(" whose path contains {text:?}"));
+        bail!("{} has no RISC-V test ELF files{filtered}", options.folder.display());
+    }
+    report.failures.sort_by(|a, b| a.test.cmp(&b.test));
+    Ok(report)
+}
+
+/// Runs the test in `file`. `None` if that is not a test, an error if it did not pass.
+fn attempt(file: &Path, limits: Limits) -> Option<Result<(), String>> {
+    Some(match Test::read(file) {
+        Ok(Found::Test(test)) => bare::run(&test, limits).map_err(|failure| failure.to_string()),
+        Ok(Found::SomethingElse) => return None,
+        Err(reason) => Err(format!("{reason:#}")),
+    })
+}
+
+fn host_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Adds all files in `folder` and below.
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            collect(&entry.path(), files)?;
+        } else if kind.is_file() || kind.is_symlink() {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// What a test is called: its path below the folder.
+fn name_below(folder: &Path, file: &Path) -> String {
+    file.strip_prefix(folder).unwrap_or(file).display().to_string()
+}
+
+/// The part of a test's name that is the summary's row.
+fn group_of(name: &str) -> &str {
+    name.rsplit_once('/').map_or(".", |(folder, _)| folder)
+}

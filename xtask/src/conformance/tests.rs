@@ -1,0 +1,154 @@
+//! The runner against folders of small tests of its own.
+
+use std::path::Path;
+
+use riscv::isa::{Assembler, assemble};
+
+use super::*;
+
+const BASE: u64 = 0x8000_0000;
+const TO_HOST: u64 = BASE + 0x1000;
+const FROM_HOST: u64 = TO_HOST + 8;
+const SIGNATURE: u64 = BASE + 0x1100;
+
+/// An ELF file that is loaded at [`BASE`], with symbols.
+fn elf(code: &[u8], symbols: &[(&str, u64)]) -> Vec<u8> {
+    const CODE: usize = 0x100;
+    const SIZE: u64 = 0x2000;
+    let (mut names, mut table) = (vec![0_u8], vec![0_u8; 24]);
+    for (name, value) in symbols {
+        table.extend(u32::try_from(names.len()).unwrap().to_le_bytes());
+        table.extend([0x10, 0, 1, 0]);
+        table.extend([*value, 0].map(u64::to_le_bytes).concat());
+        names.extend(name.bytes().chain([0]));
+    }
+    let symbols_at = CODE + code.len().next_multiple_of(8);
+    let names_at = symbols_at + table.len();
+    let sections_at = (names_at + names.len()).next_multiple_of(8);
+    let word = |value: usize| u64::try_from(value).unwrap();
+
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xf3\0\x01\0\0\0".to_vec();
+    file.extend([BASE, 64, word(sections_at)].map(u64::to_le_bytes).concat());
+    file.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 3, 0, 2, 0]);
+    file.extend([1, 0, 0, 0, 7, 0, 0, 0]);
+    file.extend([word(CODE), BASE, BASE, word(code.len()), SIZE, 8].map(u64::to_le_bytes).concat());
+    file.resize(CODE, 0);
+    file.extend(code);
+    file.resize(symbols_at, 0);
+    file.extend(table);
+    file.extend(&names);
+    file.resize(sections_at + 64, 0);
+    let mut section = |kind: u8, at: usize, size: usize, link: u8, entry: u64| {
+        file.extend([0, 0, 0, 0, kind, 0, 0, 0]);
+        file.extend([0, 0, word(at), word(size)].map(u64::to_le_bytes).concat());
+        file.extend([link, 0, 0, 0, 1, 0, 0, 0]);
+        file.extend([1, entry].map(u64::to_le_bytes).concat());
+    };
+    section(2, symbols_at, names_at - symbols_at, 2, 24);
+    section(3, names_at, names.len(), 0, 0);
+    file
+}
+
+const SYMBOLS: [(&str, u64); 2] = [("tohost", TO_HOST), ("fromhost", FROM_HOST)];
+
+fn write_test(folder: &Path, name: &str, code: &str) {
+    let file = folder.join(name);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let symbols = [("begin_signature", SIGNATURE), ("end_signature", SIGNATURE + 8)].into_iter().chain(SYMBOLS);
+    std::fs::write(file, elf(&assemble(code, BASE).unwrap(), &symbols.collect::<Vec<_>>())).unwrap();
+}
+
+/// Code that leaves `code` in `tohost` (at 0x8000_1000) and waits.
+fn report(code: u64) -> String {
+    format!(
+        "lui t0, 0x80001\nslli t0, t0, 32\nsrli t0, t0, 32\naddi t1, zero, {code}\nsw t1, 0(t0)\nend:\njal zero, end\n"
+    )
+}
+
+fn options(folder: &Path) -> Options {
+    Options { folder: folder.into(), filter: None, cpus: 1, jobs: Some(2), timeout: 20, json: true }
+}
+
+fn only_failure(report: &Report) -> &str {
+    assert_eq!(report.failures.len(), 1);
+    &report.failures[0].reason
+}
+
+#[test]
+fn counts_by_folder_and_names_the_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    write_test(folder.path(), "a/good", &report(1));
+    write_test(folder.path(), "a/bad.elf", &report(2 * 5 + 1));
+    write_test(folder.path(), "b/good.elf", &report(1));
+    std::fs::write(folder.path().join("b/listing.txt"), "not a test").unwrap();
+    let all = run_riscv(&options(folder.path())).unwrap();
+    assert_eq!(all.groups["a"], Counts { passed: 1, failed: 1 });
+    assert_eq!(all.groups["b"], Counts { passed: 1, failed: 0 });
+    assert_eq!((all.failures[0].test.as_str(), only_failure(&all)), ("a/bad.elf", "test 5 failed"));
+    assert_eq!(all.json()["failures"][0]["test"], "a/bad.elf");
+    assert!(run(&Kind::Riscv(options(folder.path()))).is_err());
+
+    let good = Options { filter: Some("good".into()), cpus: 2, ..options(folder.path()) };
+    assert_eq!(run_riscv(&good).unwrap().total(), Counts { passed: 2, failed: 0 });
+}
+
+#[test]
+fn no_tests_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run_riscv(&options(folder.path())).is_err());
+    assert!(run_riscv(&options(&folder.path().join("missing"))).is_err());
+    write_test(folder.path(), "good", &report(1));
+    let filtered = Options { filter: Some("other".into()), ..options(folder.path()) };
+    let error = run_riscv(&filtered).err().unwrap().to_string();
+    assert!(error.contains("\"other\""), "{error}");
+}
+
+#[test]
+fn signatures_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let code = "lui t0, 0x80001\nslli t0, t0, 32\nsrli t0, t0, 32\naddi t1, zero, 7\nsw t1, 256(t0)\n";
+    write_test(folder.path(), "test.elf", &format!("{code}{}", report(1)));
+    let reference = folder.path().join("test.reference_output");
+    std::fs::write(&reference, "00000007\n00000000\n").unwrap();
+    assert!(run_riscv(&options(folder.path())).unwrap().failures.is_empty());
+    std::fs::write(&reference, "00000007\n00000001\n").unwrap();
+    let report = run_riscv(&options(folder.path())).unwrap();
+    assert_eq!(only_failure(&report), "signature word 1 at 0x80001104 is 00000000, the reference says 00000001");
+}
+
+#[test]
+fn a_test_without_end_is_stopped_and_located() {
+    let folder = tempfile::tempdir().unwrap();
+    write_test(folder.path(), "loop", "addi zero, zero, 0\nloop:\njal zero, loop\n");
+    let report = run_riscv(&Options { timeout: 1, cpus: 2, ..options(folder.path()) }).unwrap();
+    let reason = only_failure(&report);
+    assert!(reason.starts_with("no verdict after 1 s: hart 0 at 0x80000004 (j"), "{reason}");
+    assert!(reason.contains("in M-mode"), "{reason}");
+}
+
+#[test]
+fn what_a_failed_test_printed_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut code = Assembler::new(BASE);
+    code.load_constant(5, TO_HOST);
+    for letter in *b"no" {
+        code.load_constant(6, 0x0101_0000_0000_0000 | u64::from(letter));
+        code.text("sd t1, 0(t0)");
+        let taken = code.label();
+        code.bind(taken);
+        code.text("ld t1, 0(t0)");
+        code.branch(riscv::isa::Op::Bne, 6, 0, taken);
+    }
+    code.text("addi t1, zero, 3\nsd t1, 0(t0)\nend:\njal zero, end");
+    std::fs::write(folder.path().join("test"), elf(&code.finish().unwrap(), &SYMBOLS)).unwrap();
+    let report = run_riscv(&options(folder.path())).unwrap();
+    assert_eq!(only_failure(&report), "test 1 failed; it printed \"no\"");
+}
+
+#[test]
+fn programs_that_cannot_be_judged_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mute"), elf(&[0x6f, 0, 0, 0], &[])).unwrap();
+    let report = run_riscv(&options(folder.path())).unwrap();
+    assert!(only_failure(&report).contains("`tohost`"), "{}", report.failures[0].reason);
+}
