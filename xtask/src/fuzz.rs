@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: coverage-guided fuzzing on stable Rust.
+//! `cargo xtask fuzz`: coverage-guided fuzzing on stable Rust; and, as `cargo xtask fuzz differential`, random programs against qemu.
 //!
 //! The targets in `fuzz/targets` link libFuzzer and are built with LLVM's coverage counters, which is all that guided
 //! fuzzing needs: no nightly compiler and no sanitiser. Debug assertions and overflow checks are on, so that a
@@ -19,7 +19,7 @@ use crate::{run, setup, workspace};
 /// Options of `cargo xtask fuzz`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The target to fuzz; all, one after the other, if none is named.
+    /// The target to fuzz, or `differential`: random programs on our hart and on qemu. All parsers, one after the other, if none is named.
     target: Option<String>,
     /// How long to fuzz each target.
     #[arg(long, default_value_t = 60)]
@@ -32,6 +32,8 @@ pub(crate) struct Options {
     input: Option<PathBuf>,
 }
 
+/// The target that is no parser: see [`differential`].
+const DIFFERENTIAL: &str = "differential";
 /// What makes LLVM count the edges that run and show libFuzzer the operands of comparisons.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
@@ -44,10 +46,13 @@ const INPUT_SECONDS_MAX: u32 = 10;
 /// Fuzzes what the options say.
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::install_missing()?;
+    if options.target.as_deref() == Some(DIFFERENTIAL) {
+        return differential(options);
+    }
     let mut targets = targets()?;
     if let Some(wanted) = &options.target {
         if !targets.contains(wanted) {
-            bail!("there is no fuzz target {wanted}; there are: {}", targets.join(", "));
+            bail!("there is no fuzz target {wanted}; there are: {}, {DIFFERENTIAL}", targets.join(", "));
         }
         targets.retain(|target| target == wanted);
     }
@@ -60,6 +65,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Random programs on our hart and on qemu; `lab` does it, optimised.
+fn differential(options: &Options) -> Result<()> {
+    if options.input.is_some() {
+        bail!("a program is named by its seed: cargo run --release -p lab -- differential --program SEED");
+    }
+    let mut command = workspace::cargo();
+    command.args(["run", "--locked", "--release", "--quiet", "--package", "lab", "--", DIFFERENTIAL]);
+    command.args([format!("--seconds={}", options.seconds), format!("--seed={}", options.seed)]);
+    run::run(&mut command)
 }
 
 /// Fuzzes every target for some seconds from the same seed: a part of `cargo xtask test`.

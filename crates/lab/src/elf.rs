@@ -1,52 +1,29 @@
-//! The smallest ELF files that other tools accept: 64-bit, little-endian, RISC-V.
+//! The smallest ELF object files that other tools accept: 64-bit, little-endian, RISC-V.
 
 const HEADER: u64 = 64;
-const PROGRAM_HEADER: u64 = 56;
 const SECTION_HEADER: u64 = 64;
 const RISCV: u16 = 243;
 /// Compressed instructions, double-precision calling convention.
 const FLAGS: u32 = 5;
-
-const READ: u32 = 4;
-const WRITE: u32 = 2;
-const EXECUTE: u32 = 1;
 
 fn put<const N: usize>(file: &mut Vec<u8>, bytes: [u8; N]) {
     file.extend_from_slice(&bytes);
 }
 
 /// The file header; `sections` counts section headers at `section_offset`, the last of which holds the names.
-fn header(kind: u16, entry: u64, programs: u16, section_offset: u64, sections: u16) -> Vec<u8> {
+fn header(kind: u16, section_offset: u64, sections: u16) -> Vec<u8> {
     let mut file = b"\x7fELF\x02\x01\x01".to_vec();
     file.resize(16, 0);
     put(&mut file, kind.to_le_bytes());
     put(&mut file, RISCV.to_le_bytes());
     put(&mut file, 1u32.to_le_bytes());
-    put(&mut file, entry.to_le_bytes());
-    put(&mut file, (if programs > 0 { HEADER } else { 0 }).to_le_bytes());
+    // No entry point, no program headers.
+    put(&mut file, [0; 16]);
     put(&mut file, section_offset.to_le_bytes());
     put(&mut file, FLAGS.to_le_bytes());
-    for half in [64u16, 56, programs, 64, sections, sections.saturating_sub(1)] {
+    for half in [64, 0, 0, 64, sections, sections - 1] {
         put(&mut file, half.to_le_bytes());
     }
-    file
-}
-
-/// A static executable that begins at the first byte of `code`, which is loaded at `base`; `memory` bytes there are readable, writable and
-/// executable, zero after the code. `base` is a multiple of the page size.
-#[must_use]
-pub fn executable(base: u64, code: &[u8], memory: u64) -> Vec<u8> {
-    const START: u64 = 4096;
-    let mut file = header(2, base, 1, 0, 0);
-    put(&mut file, 1u32.to_le_bytes());
-    put(&mut file, (READ | WRITE | EXECUTE).to_le_bytes());
-    let length = code.len() as u64;
-    for field in [START, base, base, length, memory.max(length), START] {
-        put(&mut file, field.to_le_bytes());
-    }
-    debug_assert_eq!(file.len() as u64, HEADER + PROGRAM_HEADER);
-    file.resize(4096, 0);
-    file.extend_from_slice(code);
     file
 }
 
@@ -61,7 +38,7 @@ pub fn object(code: &[u8], architecture: &str) -> Vec<u8> {
         (25, 3, 0, NAMES), // STRTAB
     ];
     let total: u64 = contents.iter().map(|(.., bytes)| bytes.len() as u64).sum();
-    let mut file = header(1, 0, 0, HEADER + total, 4);
+    let mut file = header(1, HEADER + total, 4);
     for (.., bytes) in contents {
         file.extend_from_slice(bytes);
     }

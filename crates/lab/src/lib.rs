@@ -4,6 +4,14 @@
 //! |---|---|
 //! | [`elf`] | writes the ELF files that the others read |
 //! | [`peer`] | finds and runs the other programs |
+//! | [`case`] | many small experiments in one memory image |
+//! | [`engine`] | runs such an image: on qemu, on Isomorph |
+//! | [`program`] | makes random programs |
+//! | [`differential`] | finds the programs on which the two differ |
 
+pub mod case;
+pub mod differential;
 pub mod elf;
+pub mod engine;
 pub mod peer;
+pub mod program;

@@ -1,5 +1,6 @@
 //! The other implementations: programs of Debian packages, which must be installed.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,8 +10,6 @@ use std::time::Duration;
 pub enum Peer {
     /// The disassembler of binutils.
     Objdump,
-    /// Runs Linux programs.
-    QemuUser,
     /// Runs whole machines.
     QemuSystem,
 }
@@ -50,7 +49,6 @@ impl Peer {
     const fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Objdump => ("riscv64-linux-gnu-objdump", "binutils-riscv64-linux-gnu"),
-            Self::QemuUser => ("qemu-riscv64", "qemu-user"),
             Self::QemuSystem => ("qemu-system-riscv64", "qemu-system-misc"),
         }
     }
@@ -62,24 +60,25 @@ impl Peer {
         found.ok_or(PeerError::Missing { program, package })
     }
 
-    /// Runs it on a file that holds `bytes`, whose name comes after `arguments`; answers what it wrote. It is killed after `limit`.
+    /// Runs it with `arguments` and answers what it wrote. It is killed after `limit`.
     ///
     /// # Errors
     /// See [`PeerError`]; a status other than zero is a failure.
-    pub fn run(self, arguments: &[&str], bytes: &[u8], limit: Duration) -> Result<Vec<u8>, PeerError> {
+    pub fn run<S: AsRef<OsStr>>(self, arguments: &[S], limit: Duration) -> Result<Vec<u8>, PeerError> {
         let (program, _) = self.names();
         let path = self.find()?;
-        let host = |cause| PeerError::Host { program, cause };
-        let folder = tempfile::tempdir().map_err(host)?;
-        let file = folder.path().join("input");
-        std::fs::write(&file, bytes).map_err(host)?;
         let mut command = Command::new("timeout");
-        command.arg("--signal=KILL").arg(limit.as_secs().to_string()).arg(path).args(arguments).arg(&file);
-        let output = command.stdin(Stdio::null()).output().map_err(host)?;
+        command.arg("--signal=KILL").arg(limit.as_secs().to_string()).arg(path).args(arguments);
+        let output = command.stdin(Stdio::null()).output().map_err(|cause| PeerError::Host { program, cause })?;
         if !output.status.success() {
             let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(PeerError::Failed { program, status: output.status, message });
         }
         Ok(output.stdout)
+    }
+
+    /// The error for a file that the host would not give to it.
+    pub(crate) fn host(self) -> impl Fn(std::io::Error) -> PeerError {
+        move |cause| PeerError::Host { program: self.names().0, cause }
     }
 }

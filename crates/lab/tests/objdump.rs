@@ -1,5 +1,7 @@
 //! Our disassembler against that of binutils, on instructions drawn from the table and on random words.
 
+use std::ffi::OsStr;
+use std::io::Write;
 use std::time::Duration;
 
 use lab::elf;
@@ -17,8 +19,10 @@ fn objdump(words: &[u32]) -> Vec<String> {
         let length = if word & 3 == 3 { 4 } else { 2 };
         code.extend_from_slice(&word.to_le_bytes()[..length]);
     }
-    let object = elf::object(&code, ARCHITECTURE);
-    let output = Peer::Objdump.run(&["-d", "-z", "-M", "no-aliases"], &object, Duration::from_secs(60)).unwrap();
+    let mut object = tempfile::NamedTempFile::new().unwrap();
+    object.write_all(&elf::object(&code, ARCHITECTURE)).unwrap();
+    let arguments = ["-d", "-z", "-M", "no-aliases"].map(OsStr::new).into_iter().chain([object.path().as_os_str()]);
+    let output = Peer::Objdump.run(&arguments.collect::<Vec<_>>(), Duration::from_secs(60)).unwrap();
     let output = String::from_utf8(output).unwrap();
     // "   0:\tffb58513          \taddi\ta0,a1,-5 # comment"
     let lines = output.lines().filter_map(|line| {

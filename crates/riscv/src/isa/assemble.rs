@@ -1,6 +1,6 @@
 //! An assembler for tests and for the few words of code that a machine itself needs.
 //!
-//! Text falls out of the operand column of the table, so every instruction can be written as [`disassemble`](super::disassemble) prints it. A program is
+//! Text falls out of the operand column of the table, so every instruction can be written as [`disassemble`](super::disassemble()) prints it. A program is
 //! built with an [`Assembler`], which knows labels; [`assemble`] is that for text alone.
 
 use std::collections::HashMap;

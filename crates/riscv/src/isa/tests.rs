@@ -215,6 +215,14 @@ fn constants_and_addresses_load() {
 }
 
 #[test]
+fn registers_have_two_names() {
+    let same = |a, b| assert_eq!(assemble(a, 0).unwrap(), assemble(b, 0).unwrap());
+    same("add x5,x31,fp", "add t0,t6,s0");
+    same("fadd.d f8,f0,f31,rne", "fadd.d fs0,ft0,ft11,rne");
+    assert!(assemble("add f1,x2,x3", 0).is_err() && assemble("add x32,x2,x3", 0).is_err());
+}
+
+#[test]
 fn mistakes_are_named() {
     let error = |text| assemble(text, 0).unwrap_err().to_string();
     assert_eq!(error("addj a0,a0,1"), "no instruction is called \"addj\"");

@@ -1,0 +1,21 @@
+//! Random programs from fixed seeds, on Isomorph and on qemu.
+
+use std::time::Duration;
+
+use lab::differential::{Counts, round};
+use machine::clock::Clock;
+
+#[test]
+fn random_programs_do_the_same() {
+    let (clock, mut counts) = (Clock::new(), Counts::default());
+    for seed in 0.. {
+        round(seed, &mut counts).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        // Time bounds the test on slow hosts, the number of programs on fast ones.
+        let enough = counts.programs >= 20_000 || u128::from(clock.now_ns()) > Duration::from_secs(40).as_nanos();
+        if enough && counts.steps > 0 {
+            break;
+        }
+    }
+    println!("{counts:?}");
+    assert!(counts.programs > 400, "{counts:?}");
+}
