@@ -46,6 +46,7 @@ const PACKAGES: &[&str] = &[
     "kmod",
     "less",
     "linux-image-riscv64",
+    "login",
     "nano",
     "netbase",
     "passwd",
