@@ -226,6 +226,14 @@ impl Batch {
         Place { record, code: record + CODE, memory: record + CODE + self.code_size }
     }
 
+    /// The case whose code `pc` is in.
+    #[must_use]
+    pub fn index_of(&self, pc: u64) -> Option<usize> {
+        let offset = pc.checked_sub(SLOTS)?;
+        let (index, inside) = (offset / self.slot_size(), offset % self.slot_size());
+        (index < self.count && (CODE..CODE + self.code_size).contains(&inside)).then(|| host_size(index))
+    }
+
     /// Where the next case will be.
     #[must_use]
     pub fn next_place(&self) -> Place {

@@ -12,7 +12,7 @@ use riscv::isa::generate::Random;
 use riscv::isa::registers::{FLOAT, INTEGER};
 use riscv::isa::{Instruction, Op, disassemble};
 
-use crate::case::{Batch, Outcome, Place, State};
+use crate::case::{Batch, Outcome, State};
 use crate::engine::{Isomorph, IsomorphError, qemu, qemu_trace};
 use crate::peer::PeerError;
 use crate::program::{CODE_SIZE, MEMORY_SIZE, Program, length};
@@ -20,9 +20,9 @@ use crate::program::{CODE_SIZE, MEMORY_SIZE, Program, length};
 /// Programs in a fast run.
 const FAST: u64 = 400;
 /// Programs in a run step by step.
-const SLOW: u64 = 12;
+const SLOW: u64 = 40;
 /// A run in so many is step by step.
-const SLOW_ONE_IN: u64 = 8;
+const SLOW_ONE_IN: u64 = 5;
 /// What a run may take at most.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -59,12 +59,10 @@ pub fn round(seed: u64, counts: &mut Counts) -> Result<(), DifferentialError> {
     let seeds: Vec<u64> = (0..if slow { SLOW } else { FAST }).map(|_| random.bits()).collect();
     let programs: Vec<Program> = seeds.iter().map(|seed| Program::generate(*seed)).collect();
     if slow {
-        for (program, seed) in programs.iter().zip(&seeds) {
-            let (count, difference) = step_by_step(program)?;
-            counts.steps += count;
-            if difference.is_some() {
-                return Err(DifferentialError::Difference(report(program.clone(), *seed)?));
-            }
+        let (count, parting) = step_by_step(&programs)?;
+        counts.steps += count;
+        if let Some(Parting { program, .. }) = parting {
+            return Err(DifferentialError::Difference(report(programs[program].clone(), seeds[program])?));
         }
     }
     let outcomes = compare(&programs)?;
@@ -81,7 +79,8 @@ pub fn round(seed: u64, counts: &mut Counts) -> Result<(), DifferentialError> {
 /// As [`round`].
 pub fn one(seed: u64) -> Result<(), DifferentialError> {
     let program = Program::generate(seed);
-    let differs = step_by_step(&program)?.1.is_some() || compare(std::slice::from_ref(&program))?[0].is_some();
+    let programs = std::slice::from_ref(&program);
+    let differs = step_by_step(programs)?.1.is_some() || compare(programs)?[0].is_some();
     if differs { Err(DifferentialError::Difference(report(program, seed)?)) } else { Ok(()) }
 }
 
@@ -123,45 +122,44 @@ struct Step {
 
 /// Where two runs part: the step before, and both steps after.
 struct Parting {
+    /// The number of the program.
+    program: usize,
     before: Step,
     ours: Option<Step>,
     theirs: Option<Step>,
 }
 
-/// Runs a program on both sides one instruction at a time. Answers how many instructions were compared, and the first difference.
-fn step_by_step(program: &Program) -> Result<(u64, Option<Parting>), DifferentialError> {
-    let batch = batch(std::slice::from_ref(program));
-    let (image, place) = (batch.image(), batch.place(0));
-    let ours = our_steps(&image, &place)?;
-    let theirs = their_steps(&qemu_trace(&image, LIMIT)?, &place);
+/// Runs programs on both sides one instruction at a time. Answers how many instructions were compared, and the first difference.
+fn step_by_step(programs: &[Program]) -> Result<(u64, Option<Parting>), DifferentialError> {
+    let batch = batch(programs);
+    let image = batch.image();
+    let ours = our_steps(&image, &batch)?;
+    let theirs = their_steps(&qemu_trace(&image, LIMIT)?, &batch);
     let same = ours.iter().zip(&theirs).take_while(|(ours, theirs)| ours == theirs).count();
     if same == ours.len() && same == theirs.len() {
         return Ok((same as u64, None));
     }
     let before = same.checked_sub(1).and_then(|last| ours.get(last)).cloned();
     let before = before.unwrap_or(Step { pc: 0, x: [0; 32], f: [0; 32] });
-    Ok((same as u64, Some(Parting { before, ours: ours.get(same).cloned(), theirs: theirs.get(same).cloned() })))
+    let (ours, theirs) = (ours.get(same).cloned(), theirs.get(same).cloned());
+    // Where the step before was, or at the very start of a program the step that differs.
+    let program = [Some(&before), ours.as_ref()].into_iter().flatten().find_map(|step| batch.index_of(step.pc));
+    Ok((same as u64, Some(Parting { program: program.unwrap_or(0), before, ours, theirs })))
 }
 
-/// Whether `pc` is in the program, not in the runner.
-fn inside(place: &Place, pc: u64) -> bool {
-    (place.code..place.code + CODE_SIZE).contains(&pc)
-}
-
-fn our_steps(image: &[u8], place: &Place) -> Result<Vec<Step>, IsomorphError> {
+/// The steps inside the programs, not those of the runner.
+fn our_steps(image: &[u8], batch: &Batch) -> Result<Vec<Step>, IsomorphError> {
     let mut machine = Isomorph::new(image)?;
     let mut steps = Vec::new();
     loop {
         let hart = machine.hart();
-        if inside(place, hart.pc()) {
+        if batch.index_of(hart.pc()).is_some() {
             let (mut x, mut f) = ([0; 32], [0; 32]);
             for number in 0..32 {
                 x[usize::from(number)] = hart.x(number);
                 f[usize::from(number)] = hart.f(number);
             }
             steps.push(Step { pc: hart.pc(), x, f });
-        } else if !steps.is_empty() {
-            return Ok(steps);
         }
         if !machine.step()? {
             return Ok(steps);
@@ -170,30 +168,27 @@ fn our_steps(image: &[u8], place: &Place) -> Result<Vec<Step>, IsomorphError> {
 }
 
 /// Reads qemu's log: one block of lines for each instruction, which begins with the pc and names registers as `x1/ra` and `f1/ft1`.
-fn their_steps(log: &str, place: &Place) -> Vec<Step> {
+fn their_steps(log: &str, batch: &Batch) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
-    let mut current: Option<Step> = None;
+    let mut inside = false;
     for line in log.lines() {
-        let mut words = line.split_whitespace();
+        let mut words = line.split_ascii_whitespace();
         while let (Some(name), Some(value)) = (words.next(), words.next()) {
-            let Ok(value) = u64::from_str_radix(value, 16) else { break };
             if name == "pc" {
-                steps.extend(current.take());
-                if inside(place, value) {
-                    current = Some(Step { pc: value, x: [0; 32], f: [0; 32] });
-                } else if !steps.is_empty() {
-                    return steps;
+                let pc = u64::from_str_radix(value, 16).unwrap_or_default();
+                inside = batch.index_of(pc).is_some();
+                if inside {
+                    steps.push(Step { pc, x: [0; 32], f: [0; 32] });
                 }
             }
-            let (Some(step), Some((number, _))) = (&mut current, name.split_once('/')) else { continue };
+            let (true, Some(step), Some((number, _))) = (inside, steps.last_mut(), name.split_once('/')) else { break };
             let file = if number.starts_with('x') { &mut step.x } else { &mut step.f };
             if let Some(register) = number.get(1..).and_then(|n| n.parse::<usize>().ok()).and_then(|n| file.get_mut(n))
             {
-                *register = value;
+                *register = u64::from_str_radix(value, 16).unwrap_or_default();
             }
         }
     }
-    steps.extend(current);
     steps
 }
 
@@ -201,7 +196,7 @@ fn their_steps(log: &str, place: &Place) -> Vec<Step> {
 fn report(program: Program, seed: u64) -> Result<String, DifferentialError> {
     let mut text = format!("Isomorph and qemu differ on the program of seed {seed:#x}\n");
     let program = shrink(program)?;
-    match step_by_step(&program)?.1 {
+    match step_by_step(std::slice::from_ref(&program))?.1 {
         Some(parting) => describe_parting(&mut text, &program, &parting),
         None => text += "all instructions do the same, by the registers that a step shows\n",
     }
