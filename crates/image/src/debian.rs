@@ -45,6 +45,7 @@ const PACKAGES: &[&str] = &[
     "iputils-ping",
     "kmod",
     "less",
+    "login",
     "linux-image-riscv64",
     "login",
     "nano",

@@ -1,0 +1,176 @@
+//! The command line: what `isomorph` takes, in one place.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use network::Publish;
+
+use crate::size::MemorySize;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Runs any guest on any host.
+#[derive(Debug, Parser)]
+#[command(
+    name = "isomorph",
+    version,
+    styles = STYLES,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Examples:
+  isomorph run debian                     boot Debian for riscv64 (built at the first run)
+  isomorph run debian --cpus 4 --publish 8080:80
+  isomorph run --kernel Image --initrd initrd.img --append 'console=ttyS0'
+  isomorph image ls
+  isomorph doctor
+
+Ctrl-] at a running machine's console opens the monitor prompt (pause, resume, info, quit)."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a machine in the foreground, its console on this terminal
+    Run(RunArgs),
+    /// List machines
+    #[command(visible_alias = "ls")]
+    Ps(ListArgs),
+    /// Remove machines, and with them their disks
+    Rm(RemoveArgs),
+    /// Build, list and remove machine images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Say what this host offers to guests
+    Doctor(ListArgs),
+    /// Give the terminal back if the process that borrowed it is killed
+    #[command(hide = true, name = crate::terminal::GUARD_COMMAND)]
+    TerminalGuard,
+}
+
+/// `isomorph image ...`
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Build an image from its distribution's packages
+    #[command(after_help = "Examples:
+  isomorph image pull debian              Debian 13 (trixie) for riscv64
+
+Packages come from the mirror that this host's apt is configured with, their signatures are checked, and no
+privilege is needed. A pull that was interrupted goes on where it stopped.")]
+    Pull {
+        /// The image: debian
+        name: String,
+        /// Build it anew although it is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// List images
+    Ls(ListArgs),
+    /// Remove images
+    Rm {
+        /// The images' names
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+/// Flags of the commands that list something.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `isomorph rm`
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// The machines' names
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+/// Which of the guest's consoles this terminal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Console {
+    /// The 16550 serial port, ttyS0
+    Serial,
+    /// The virtio console, hvc0, which knows the terminal's size
+    Virtio,
+    /// None: no input, output thrown away
+    None,
+}
+
+/// `isomorph run`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  isomorph run debian
+  isomorph run debian --name web --cpus 2 --memory 2G --publish 8080:80
+  isomorph run --kernel Image --initrd initrd.img --append 'root=/dev/vda rw' --disk root.raw
+  isomorph run --firmware fw_jump.elf --kernel Image
+  isomorph run --firmware u-boot.bin --disk disk.raw
+
+The machine of an image keeps its disk: run it again under the same name and it goes on where it was; `isomorph rm`
+forgets it. Exit status: 0 when the guest powers itself off, 1 when it fails, 2 for a wrong command line.")]
+pub struct RunArgs {
+    /// The image to run (see `isomorph image ls`); pulled if it is not there
+    #[arg(required_unless_present_any = ["kernel", "firmware"], conflicts_with_all = ["kernel", "initrd", "firmware"])]
+    pub image: Option<String>,
+
+    /// Kernel: a RISC-V Linux Image or an ELF file
+    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    pub kernel: Option<PathBuf>,
+
+    /// Initial RAM disk for the kernel
+    #[arg(long, value_name = "FILE", requires = "kernel", help_heading = "Guest")]
+    pub initrd: Option<PathBuf>,
+
+    /// The kernel's command line; added to an image's own
+    #[arg(long, value_name = "STRING", allow_hyphen_values = true, help_heading = "Guest")]
+    pub append: Option<String>,
+
+    /// Raw disk image; repeat for more. Add ",readonly" to protect it
+    #[arg(long = "disk", value_name = "FILE[,readonly]", help_heading = "Guest")]
+    pub disks: Vec<String>,
+
+    /// Machine-mode firmware (OpenSBI, U-Boot); without it the monitor provides the SBI
+    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    pub firmware: Option<PathBuf>,
+
+    /// Number of processors
+    #[arg(long, short = 'c', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(riscv::board::CPUS_COUNT_MAX)), help_heading = "Machine")]
+    pub cpus: u32,
+
+    /// Memory, as in 512M or 2G
+    #[arg(long, short = 'm', value_name = "SIZE", default_value = "1G", help_heading = "Machine")]
+    pub memory: MemorySize,
+
+    /// The machine's name [default: the image's]
+    #[arg(long, value_name = "NAME", help_heading = "Machine")]
+    pub name: Option<String>,
+
+    /// Remove the machine and its disk when it ends
+    #[arg(long, help_heading = "Machine")]
+    pub rm: bool,
+
+    /// Forward a port of this host to the guest: [ADDRESS:]HOST:GUEST[/udp]; repeat for more
+    #[arg(long, short = 'p', value_name = "HOST:GUEST", conflicts_with = "no_network", help_heading = "Network")]
+    pub publish: Vec<Publish>,
+
+    /// No network interface
+    #[arg(long, help_heading = "Network")]
+    pub no_network: bool,
+
+    /// Which console of the guest this terminal is
+    #[arg(long, value_enum, default_value_t = Console::Serial, help_heading = "Machine")]
+    pub console: Console,
+}

@@ -1,0 +1,250 @@
+//! `isomorph image`: builds, lists and removes machine images; and the guest's part of building one, on our own machine.
+
+use std::error::Error;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use disk::RawDisk;
+use image::{Configurator, HalfMade, Image, ImageStore, Phase, Progress, PullOptions};
+use machine::backend::{CharacterBackend, CharacterSink};
+use machine::clock::Clock;
+use machine::entropy::Entropy;
+use machine::lifecycle::{Machine, StopReason};
+use riscv::board::{Board, BoardConfig, Disk};
+use riscv::loader::{ImageFile, Images};
+use serde::Serialize;
+
+use crate::cli::{ImageCommand, ListArgs};
+use crate::list::columns;
+use crate::progress::{Bar, Unit};
+use crate::size::human_bytes;
+
+/// Carries out `isomorph image ...`.
+///
+/// # Errors
+/// See the subcommand's help.
+pub fn command(command: &ImageCommand) -> Result<()> {
+    let store = ImageStore::from_environment()?;
+    match command {
+        ImageCommand::Pull { name, force } => {
+            if !force && let Ok(image) = store.get(name) {
+                println!("{} is here already; --force builds it anew", describe(&image));
+                return Ok(());
+            }
+            let image = pull(&store, name, *force)?;
+            println!("{} is ready: isomorph run {name}", describe(&image));
+            println!("{}", log_in_hint(&image));
+            Ok(())
+        }
+        ImageCommand::Ls(args) => list(&store, args),
+        ImageCommand::Rm { names } => {
+            let results: Vec<_> = names.iter().map(|name| store.remove(name)).collect();
+            Ok(results.into_iter().collect::<Result<_, _>>()?)
+        }
+    }
+}
+
+/// The image `name`, built first if it is not there.
+///
+/// # Errors
+/// There is no such image, or it cannot be built.
+pub fn find_or_pull(name: &str) -> Result<Image> {
+    let store = ImageStore::from_environment()?;
+    match store.get(name) {
+        Err(image::Error::NotFound { .. }) => pull(&store, name, false),
+        found => Ok(found?),
+    }
+}
+
+/// How to get in, for people.
+#[must_use]
+pub fn log_in_hint(image: &Image) -> String {
+    format!("log in as '{}' with the password '{}'", image.manifest().user, image.manifest().password)
+}
+
+fn pull(store: &ImageStore, name: &str, replace: bool) -> Result<Image> {
+    let mut progress = PullProgress { bar: Bar::new() };
+    let options = PullOptions { replace, ..PullOptions::default() };
+    Ok(store.pull(name, &options, &mut OnOurMachine, &mut progress)?)
+}
+
+fn describe(image: &Image) -> String {
+    let manifest = image.manifest();
+    format!("{}, {} with Linux {},", manifest.name, manifest.description, manifest.kernel_version)
+}
+
+/// An image as `image ls --json` lists it.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    kind: String,
+    description: String,
+    kernel_version: String,
+    /// Seconds since 1970-01-01 UTC.
+    created_s: u64,
+    disk_bytes: u64,
+    occupied_bytes: u64,
+    user: String,
+    password: String,
+}
+
+/// A row that says what is wrong with an image.
+#[derive(Serialize)]
+struct Damaged {
+    name: String,
+    error: String,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry {
+    Whole(Row),
+    Damaged(Damaged),
+}
+
+fn entry(listed: image::Listed) -> Entry {
+    let look = |image: Image| -> Result<Row, image::Error> {
+        let occupied_bytes = image.occupied_bytes()?;
+        let manifest = image.manifest();
+        Ok(Row {
+            name: manifest.name.clone(),
+            kind: manifest.kind.clone(),
+            description: manifest.description.clone(),
+            kernel_version: manifest.kernel_version.clone(),
+            created_s: manifest.created_s,
+            disk_bytes: manifest.disk_bytes,
+            occupied_bytes,
+            user: manifest.user.clone(),
+            password: manifest.password.clone(),
+        })
+    };
+    match listed.image.and_then(look) {
+        Ok(row) => Entry::Whole(row),
+        Err(error) => Entry::Damaged(Damaged { name: listed.name, error: error.to_string() }),
+    }
+}
+
+fn list(store: &ImageStore, args: &ListArgs) -> Result<()> {
+    let entries: Vec<Entry> = store.list()?.into_iter().map(entry).collect();
+    let mut table = vec![["NAME", "KIND", "CREATED", "SIZE", "LOGIN", "DESCRIPTION"].map(String::from)];
+    for entry in &entries {
+        table.push(match entry {
+            Entry::Whole(row) => [
+                row.name.clone(),
+                row.kind.clone(),
+                ago(machine::clock::wall_time_ns() / 1_000_000_000, row.created_s),
+                human_bytes(row.occupied_bytes),
+                format!("{} / {}", row.user, row.password),
+                row.description.clone(),
+            ],
+            Entry::Damaged(damaged) => {
+                [damaged.name.clone(), "-".into(), "-".into(), "-".into(), "-".into(), damaged.error.clone()]
+            }
+        });
+    }
+    crate::print_result(args.json, &columns(&table), &entries)
+}
+
+/// A time for people: "3 days ago".
+fn ago(now_s: u64, then_s: u64) -> String {
+    let seconds = now_s.saturating_sub(then_s);
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    match units.iter().find(|(length, _)| seconds >= *length) {
+        Some((length, name)) => {
+            let count = seconds / length;
+            format!("{count} {name}{} ago", if count == 1 { "" } else { "s" })
+        }
+        None => "just now".into(),
+    }
+}
+
+/// Shows a pull on the terminal.
+struct PullProgress {
+    bar: Bar,
+}
+
+impl Progress for PullProgress {
+    fn phase(&mut self, phase: Phase, total: u64) {
+        let unit = if phase.counts_bytes() { Unit::Bytes } else { Unit::Items };
+        self.bar.phase(&phase.to_string(), unit, total);
+    }
+
+    fn position(&mut self, position: u64, detail: &str) {
+        self.bar.position(position, detail);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.bar.note(text);
+    }
+}
+
+/// Runs the guest's part of a build on a RISC-V machine of ours.
+struct OnOurMachine;
+
+impl Configurator for OnOurMachine {
+    fn run(
+        &mut self,
+        machine: &HalfMade<'_>,
+        console: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let (sender, printed) = channel();
+        let board = Board::new(BoardConfig {
+            cpus: 1,
+            memory_bytes: machine.memory_bytes,
+            images: Images {
+                firmware: None,
+                kernel: Some(ImageFile::open(machine.kernel)?),
+                initrd: Some(ImageFile::open(machine.initrd)?),
+            },
+            arguments: machine.append.into(),
+            disks: vec![Disk { backend: Arc::new(RawDisk::open(machine.disk, false)?), serial: "isomorph-0".into() }],
+            network: None,
+            serial: Arc::new(Recorder { sender: Mutex::new(sender) }),
+            console: None,
+            entropy: Entropy::Host,
+            clock: Arc::new(Clock::new()),
+            hardware_ad_updates: true,
+        })?;
+        board.start()?;
+        // The channel ends when the machine, and with it the recorder, is gone.
+        let waiting = std::thread::Builder::new().name("configure".into()).spawn(move || board.wait())?;
+        printed.iter().for_each(|bytes: Vec<u8>| console(&bytes));
+        match waiting.join() {
+            Ok(StopReason::PowerOff(0)) => Ok(()),
+            Ok(StopReason::PowerOff(status)) => Err(format!("the guest powered off with status {status}").into()),
+            Ok(StopReason::Requested) => Err("the machine was told to stop".into()),
+            Ok(StopReason::Fault(reason)) => Err(reason.into()),
+            Err(_) => Err("the machine's thread failed".into()),
+        }
+    }
+}
+
+/// The other end of a serial port whose output goes to a channel.
+struct Recorder {
+    sender: Mutex<Sender<Vec<u8>>>,
+}
+
+impl CharacterBackend for Recorder {
+    fn send(&self, bytes: &[u8]) {
+        // If nobody listens any more, nobody misses it.
+        let _ = self.sender.lock().unwrap_or_else(PoisonError::into_inner).send(bytes.to_vec());
+    }
+
+    fn attach(&self, _sink: Arc<dyn CharacterSink>) {}
+
+    fn ready(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_for_people() {
+        assert_eq!(ago(100, 90), "just now");
+        assert_eq!(ago(100, 200), "just now", "a clock that went back");
+        assert_eq!(ago(4000, 300), "1 hour ago");
+        assert_eq!(ago(90 * 86_400, 0), "90 days ago");
+    }
+}
