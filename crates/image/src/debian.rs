@@ -47,7 +47,6 @@ const PACKAGES: &[&str] = &[
     "less",
     "login",
     "linux-image-riscv64",
-    "login",
     "nano",
     "netbase",
     "passwd",
