@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::virtio::block::{self, Block};
-use devices::virtio::network::{self, Network};
+use devices::virtio::network::Network;
 use devices::virtio::{VirtioDevice, feature, mmio, status};
 use machine::backend::{BlockBackend, FrameSink, NetworkBackend};
 use machine::clock::Clock;
@@ -49,6 +49,9 @@ struct Counter(AtomicU64);
 impl NetworkBackend for Counter {
     fn send(&self, frame: &[u8]) {
         self.0.fetch_add(frame.len() as u64, Ordering::Relaxed);
+    }
+    fn mtu(&self) -> u16 {
+        65_520
     }
     fn attach(&self, _: Arc<dyn FrameSink>) {}
     fn ready(&self) {}
@@ -110,9 +113,8 @@ fn disk(features: u64, name: &str) {
 }
 
 fn interface() {
-    let options = network::Options { mac: [2; 6], mtu: 65_520 };
     let counter = Arc::new(Counter::default());
-    let Ok(network) = Network::new(Arc::clone(&counter) as Arc<dyn NetworkBackend>, options) else {
+    let Ok(network) = Network::new(Arc::clone(&counter) as Arc<dyn NetworkBackend>, [2; 6]) else {
         return println!("no thread");
     };
     let mut driver = Driver::start(Arc::new(network), feature::EVENT_IDX | 1);
