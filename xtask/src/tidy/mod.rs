@@ -86,7 +86,7 @@ fn sources(texts: Vec<(String, String)>) -> Vec<Source> {
         }
     }
     let is_test = |path: &str| {
-        path.split('/').any(|part| matches!(part, "tests" | "tests.rs" | "benches"))
+        path.split('/').any(|part| matches!(part, "tests" | "benches") || part.ends_with("tests.rs"))
             || for_tests.iter().any(|module| path.starts_with(module))
     };
     texts.into_iter().map(|(path, text)| Source { is_test: is_test(&path), path, text }).collect()
