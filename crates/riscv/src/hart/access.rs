@@ -233,3 +233,14 @@ impl Hart {
         Ok((places, first))
     }
 }
+
+/// What `lr` saw and where, for `sc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reservation {
+    pub(crate) host: *mut u8,
+    pub(crate) value: u64,
+    pub(crate) size: u64,
+}
+
+// SAFETY: the pointer is only compared, never followed.
+unsafe impl Send for Reservation {}

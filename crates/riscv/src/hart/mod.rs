@@ -1,6 +1,7 @@
 //! One hardware thread: its registers, its privilege, and what it does until something outside is needed.
 
 pub(crate) mod access;
+pub(crate) mod block;
 pub mod csr;
 pub mod signals;
 pub mod status;
@@ -13,10 +14,10 @@ use std::sync::Arc;
 use machine::bus::Bus;
 use machine::memory::GuestMemory;
 
+use self::access::Reservation;
+use self::block::{BlockCache, BlockRef, Cursor};
 use self::csr::Csrs;
 use self::trap::Trap;
-use crate::interpreter::atomic::Reservation;
-use crate::interpreter::block::{BlockCache, BlockRef, Cursor};
 use crate::mmu::pmp::Pmp;
 use crate::mmu::tlb::Tlb;
 

@@ -10,26 +10,15 @@
 
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
 
-use super::block::Cursor;
 use super::integer::word;
-use super::{Flow, next};
+use super::next;
 use crate::hart::Hart;
-use crate::hart::access::Place;
+use crate::hart::access::{Place, Reservation};
+use crate::hart::block::{Cursor, Flow};
 use crate::hart::trap::{Cause, Trap};
 use crate::mmu::Access;
 
 const _: () = assert!(cfg!(target_endian = "little"), "arithmetic in guest memory is done in the host's byte order");
-
-/// What `lr` saw and where, for `sc`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reservation {
-    host: *mut u8,
-    value: u64,
-    size: u64,
-}
-
-// SAFETY: the pointer is only compared, never followed.
-unsafe impl Send for Reservation {}
 
 /// The host address for an atomic access; a trap if there is none.
 #[cold]

@@ -2,10 +2,10 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "the instructions cut values to narrower widths")]
 
-use super::block::Cursor;
 use super::integer::{of_immediate, of_register, of_registers, word};
-use super::{Flow, next};
+use super::next;
 use crate::hart::Hart;
+use crate::hart::block::{Cursor, Flow};
 
 fn low(value: u64) -> u64 {
     value & 0xffff_ffff

@@ -1,8 +1,8 @@
 //! RV64I: jumps and branches. All of them end a block.
 
-use super::block::{Cursor, Side};
-use super::{Flow, chain, jump};
+use super::{chain, jump};
 use crate::hart::Hart;
+use crate::hart::block::{Cursor, Flow, Side};
 
 /// The end of a block that has no jump: its page or its room is used up. Not an instruction.
 pub(super) fn fall_through(hart: &mut Hart, _: Cursor) -> Flow {

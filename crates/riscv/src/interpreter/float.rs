@@ -4,12 +4,12 @@
 
 use machine::memory::Scalar;
 
-use super::block::Cursor;
 use super::integer::word;
 use super::memory::address;
-use super::{Flow, next};
+use super::next;
 use crate::float::{Rounding, box_single, double, double_to_single, single, single_to_double, unbox_single};
 use crate::hart::Hart;
+use crate::hart::block::{Cursor, Flow};
 use crate::hart::status::mstatus;
 
 /// Whether `mstatus.FS` lets floating-point instructions execute.

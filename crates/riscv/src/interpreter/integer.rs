@@ -2,9 +2,9 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "the instructions cut values to 32 bits")]
 
-use super::block::Cursor;
-use super::{Flow, next};
+use super::next;
 use crate::hart::Hart;
+use crate::hart::block::{Cursor, Flow};
 
 /// `value` as 32 bits, sign-extended: what the `w` instructions answer.
 #[inline(always)]

@@ -1,8 +1,8 @@
 //! From a decoded instruction to a slot: which handler, and with which operands.
 
-use super::block::{Handler, Slot};
 use super::{atomic, bits, control, float, integer, memory, multiply, system};
 use crate::hart::Registers;
+use crate::hart::block::{Handler, Slot};
 use crate::isa::{Instruction, Op};
 
 /// A slot, and what it means for the block.

@@ -9,8 +9,8 @@ use std::sync::atomic::{self, Ordering};
 
 use machine::memory::Scalar;
 
-use super::block::Cursor;
-use super::{Flow, next};
+use super::next;
+use crate::hart::block::{Cursor, Flow};
 use crate::hart::status::envcfg;
 use crate::hart::trap::{Cause, Trap};
 use crate::hart::{Hart, Privilege};

@@ -19,9 +19,8 @@
 //! Chapters of the manual are modules: [`integer`], [`control`], [`memory`], [`multiply`], [`atomic`], [`float`], [`bits`], [`system`];
 //! [`lower`] says which handler an operation has. To add an instruction: a line in [`crate::isa::table`], a handler, and its line in [`lower`].
 
-pub(crate) mod atomic;
+mod atomic;
 mod bits;
-pub(crate) mod block;
 mod control;
 mod float;
 mod integer;
@@ -35,7 +34,7 @@ mod tests;
 use machine::GuestPhysical;
 use machine::address::PAGE_SIZE;
 
-use self::block::{BLOCK_INSTRUCTIONS_MAX, Block, BlockRef, Cursor, Parts, Side};
+use crate::hart::block::{BLOCK_INSTRUCTIONS_MAX, Block, BlockRef, Cursor, Flow, Parts, Side};
 use crate::hart::trap::Trap;
 use crate::hart::{Exit, Fence, Hart, Privilege};
 use crate::isa::decode;
@@ -44,24 +43,6 @@ use crate::isa::decode;
 const SLICE: i64 = if cfg!(debug_assertions) { 256 } else { 4096 };
 /// So many traps without an instruction between them, and there will never be one.
 const TRAPS_MAX: u32 = 8;
-
-/// How a run of handlers ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Flow {
-    /// At the program counter there is a block to be found.
-    Find,
-    /// As `Find`, and the block may be linked to this exit of the last.
-    Link(Side),
-    /// Go on at `resume`, in the same block.
-    Resume,
-    /// `trap` is to be taken.
-    Trap,
-    /// An interrupt may have become deliverable.
-    Look,
-    /// `run` ends with `exit`.
-    Exit,
-}
 
 /// The next instruction of the block.
 #[inline(always)]

@@ -2,10 +2,10 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "the instructions cut values to 32 bits, and products to 64")]
 
-use super::block::Cursor;
 use super::integer::{of_registers, word};
-use super::{Flow, next};
+use super::next;
 use crate::hart::Hart;
+use crate::hart::block::{Cursor, Flow};
 
 fn divide(a: i64, b: i64) -> i64 {
     if b == 0 { -1 } else { a.wrapping_div(b) }

@@ -3,8 +3,8 @@
 //! A handler here makes the program counter and the count of retired instructions exact before it acts ([`Hart::settle`]), and moves them past
 //! the instruction when it has succeeded ([`Hart::retire`]).
 
-use super::block::{Cursor, Side};
-use super::{Flow, follow};
+use super::follow;
+use crate::hart::block::{Cursor, Flow, Side};
 use crate::hart::status::mstatus;
 use crate::hart::trap::{Cause, Trap};
 use crate::hart::{Exit, Fence, Hart, Privilege};

@@ -31,8 +31,7 @@ use std::ptr::NonNull;
 
 use machine::address::host_size;
 
-use super::Flow;
-use crate::hart::Hart;
+use super::Hart;
 use crate::mmu::tlb::Context;
 
 /// Instructions in a block at most. With four bytes each, offsets inside fit a byte when halved.
@@ -40,6 +39,24 @@ pub(crate) const BLOCK_INSTRUCTIONS_MAX: usize = 62;
 /// Slots kept by one hart before all are dropped: some 40 MiB.
 const SLOTS_MAX: usize = 1 << 21;
 const JUMPS: usize = 4096;
+
+/// How a run of handlers ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Flow {
+    /// At the program counter there is a block to be found.
+    Find,
+    /// As `Find`, and the block may be linked to this exit of the last.
+    Link(Side),
+    /// Go on at `resume`, in the same block.
+    Resume,
+    /// `trap` is to be taken.
+    Trap,
+    /// An interrupt may have become deliverable.
+    Look,
+    /// `run` ends with `exit`.
+    Exit,
+}
 
 /// What executes one instruction and goes on with the next.
 pub(crate) type Handler = fn(&mut Hart, Cursor) -> Flow;
@@ -49,7 +66,7 @@ pub(crate) type Handler = fn(&mut Hart, Cursor) -> Flow;
 #[repr(C)]
 pub(crate) struct Slot {
     pub(crate) handler: Handler,
-    /// Destination register; of integer instructions never 0 but [`Registers::NOWHERE`](crate::hart::Registers::NOWHERE).
+    /// Destination register; of integer instructions never 0 but [`Registers::NOWHERE`](super::Registers::NOWHERE).
     pub(crate) rd: u8,
     pub(crate) rs1: u8,
     pub(crate) rs2: u8,
