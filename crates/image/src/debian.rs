@@ -3,7 +3,7 @@
 //! What is in it: Debian's essential packages, apt, systemd with its network and name services, the kernel with the modules that such a
 //! machine can use, and a few tools. The kernel and an initramfs of our own are taken out of it, for the machine starts with
 //! them directly; the kernel package is on hold inside, since upgrading it changes nothing there (a new pull does). What differs from a system
-//! that Debian's installer makes is in `OVERLAY`, in `rules` and in `configure.sh`.
+//! that Debian's installer makes is in `OVERLAY`, `SYSTEMD_OVERLAY`, `MASKED`, in `rules` and in `configure.sh`.
 
 use std::fs;
 use std::path::Path;
@@ -40,6 +40,7 @@ const PACKAGES: &[&str] = &[
     "busybox-static",
     "ca-certificates",
     "dbus",
+    "dhcpcd",
     "e2fsprogs",
     "iproute2",
     "iputils-ping",
@@ -51,7 +52,6 @@ const PACKAGES: &[&str] = &[
     "netbase",
     "passwd",
     "procps",
-    "systemd-resolved",
     "systemd-sysv",
     "udev",
 ];
@@ -60,7 +60,9 @@ const PACKAGES: &[&str] = &[
 const USER: &str = "root";
 /// Its password. It opens nothing from outside: no service of the image takes logins from the network.
 const PASSWORD: &str = "isomorph";
-const APPEND: &str = "root=/dev/vda rw console=ttyS0 quiet";
+/// Of the kernel's security modules only those that cost nothing unless used: systemd would have the BPF one compile programs at every start, and
+/// the others look at every call.
+const APPEND: &str = "root=/dev/vda rw console=ttyS0 quiet lsm=landlock,yama";
 /// The memory for configuring the packages: 512 MiB.
 const MEMORY_BYTES: u64 = 512 << 20;
 
@@ -70,8 +72,60 @@ const OVERLAY: &[(&str, &str)] = &[
     ("/etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\tdebian\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
     ("/etc/locale.conf", "LANG=C.UTF-8\n"),
     ("/etc/fstab", "# The root file system is mounted by the initramfs, as root= on the kernel command line says.\n"),
-    ("/etc/systemd/network/80-ethernet.network", "[Match]\nType=ether\n\n[Network]\nDHCP=yes\n"),
+    ("/etc/resolv.conf", "# Written by dhcpcd.\n"),
     ("/etc/apt/apt.conf.d/80isomorph", "Acquire::Languages \"none\";\nAPT::Install-Recommends \"false\";\n"),
+];
+
+/// systemd's part of the overlay: the same system, started with a third of the instructions.
+const SYSTEMD_OVERLAY: &[(&str, &str)] = &[
+    // A line in the journal for every unit that starts and ends costs more than most of the units.
+    ("/etc/systemd/system.conf.d/isomorph.conf", "[Manager]\nLogLevel=notice\n"),
+    // The journal is kept on disk for those who make /var/log/journal.
+    (
+        "/etc/systemd/system/systemd-journal-flush.service.d/isomorph.conf",
+        "[Unit]\nConditionPathExists=/var/log/journal\n",
+    ),
+    // Of the some four hundred devices that the kernel knows without udev's help, these are the ones that udev does something for.
+    (
+        "/etc/systemd/system/systemd-udev-trigger.service.d/isomorph.conf",
+        "[Service]\nExecStart=\nExecStart=-udevadm trigger --action=add --subsystem-match=block --subsystem-match=net \
+         --subsystem-match=pci --subsystem-match=virtio --subsystem-match=input --subsystem-match=rtc\n\
+         ExecStart=-udevadm trigger --action=add --subsystem-match=tty --sysname-match=ttyS[0-3] --sysname-match=hvc*\n",
+    ),
+    // The prompt comes as soon as it can; then what nobody waits for.
+    ("/etc/systemd/system/serial-getty@.service.d/isomorph.conf", "[Service]\nType=simple\n"),
+    ("/etc/systemd/system/dbus.service.d/isomorph.conf", "[Unit]\nAfter=getty.target\n"),
+    ("/etc/systemd/system/systemd-logind.service.d/isomorph.conf", "[Unit]\nAfter=getty.target\n"),
+    // dhcpcd confines itself; systemd's confinement on top would take longer than the lease.
+    (
+        "/etc/systemd/system/dhcpcd.service",
+        "[Unit]\nDescription=DHCP Client Daemon on all interfaces\nWants=network.target\nBefore=network.target\n\n\
+         [Service]\nType=forking\nPIDFile=/run/dhcpcd/pid\nExecStart=/usr/sbin/dhcpcd -q -b\nExecStop=/usr/sbin/dhcpcd -x\n\
+         RuntimeDirectory=dhcpcd\n\n[Install]\nWantedBy=multi-user.target\n",
+    ),
+];
+
+/// Units and generators that are masked: for hardware that the machine has not got, or for what is seldom wanted and can be had with
+/// `systemctl unmask`.
+const MASKED: &[&str] = &[
+    "system/dev-hugepages.mount",
+    "system/modprobe@drm.service",
+    "system/proc-sys-fs-binfmt_misc.automount",
+    "system/sys-fs-fuse-connections.mount",
+    "system/sys-kernel-config.mount",
+    "system/sys-kernel-debug.mount",
+    "system/sys-kernel-tracing.mount",
+    "system/systemd-hibernate-clear.service",
+    "system/systemd-pcrmachine.service",
+    "system/systemd-pcrphase-sysinit.service",
+    "system/systemd-pcrphase.service",
+    "system/systemd-tpm2-setup-early.service",
+    "system/systemd-tpm2-setup.service",
+    "system/systemd-udev-load-credentials.service",
+    "system-generators/systemd-gpt-auto-generator",
+    "system-generators/systemd-hibernate-resume-generator",
+    "system-generators/systemd-ssh-generator",
+    "system-generators/systemd-tpm2-generator",
 ];
 
 /// Where a build happens, and with what.
@@ -327,7 +381,9 @@ impl Kernel {
 
     fn initramfs(&self, tree: &Tree, modules: &Modules) -> Result<Vec<u8>, Error> {
         let mut needed = Vec::new();
-        for module in modules.closure(initramfs::MODULES, &self.builtin, true)? {
+        let useful = initramfs::USEFUL_MODULES.iter().filter(|name| modules.contains(name));
+        let wanted: Vec<_> = initramfs::MODULES.iter().chain(useful).copied().collect();
+        for module in modules.closure(&wanted, &self.builtin, true)? {
             needed.push((module.name.clone(), self.read_module(tree, &module.path)?));
         }
         let busybox = tree.find(b"/usr/bin/busybox");
@@ -344,8 +400,11 @@ fn is_riscv_image(bytes: &[u8]) -> bool {
 
 /// Adds what no package has. `validity` is what the host's apt says about the validity of the mirror's index.
 fn overlay(tree: &Tree, mirror: &Mirror, validity: &str) -> Result<(), Error> {
-    for (path, text) in OVERLAY {
+    for (path, text) in OVERLAY.iter().chain(SYSTEMD_OVERLAY) {
         tree.write(path, 0o644, text.as_bytes())?;
+    }
+    for name in MASKED {
+        tree.link(&format!("/etc/systemd/{name}"), "/dev/null")?;
     }
     tree.write("/etc/dpkg/dpkg.cfg.d/isomorph", 0o644, rules::configuration().as_bytes())?;
     let keyring = ["/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg"]

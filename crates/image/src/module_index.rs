@@ -44,6 +44,11 @@ impl Modules {
         self.by_name.get(name).map(|index| &self.modules[*index])
     }
 
+    /// Whether there is a module called `name`.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// The module called `name`, or the first with that alias.
     fn find_or_alias(&self, name: &str) -> Option<&Module> {
         self.find(&name.replace('-', "_")).or_else(|| self.modules.iter().find(|m| m.aliases.iter().any(|a| a == name)))
