@@ -118,6 +118,12 @@ impl Bus {
         (offset < slot.size && slot.size - offset >= width.bytes()).then_some((&*slot.device, offset))
     }
 
+    /// Whether there is a device at `at`.
+    #[must_use]
+    pub fn contains(&self, at: GuestPhysical) -> bool {
+        self.find(at, Width::Byte).is_some()
+    }
+
     /// Reads from the device at `at`; `None` if there is none, or if the access crosses the end of its range.
     #[must_use]
     pub fn read(&self, at: GuestPhysical, width: Width) -> Option<u64> {
@@ -158,5 +164,6 @@ mod tests {
         assert_eq!(bus.read(GuestPhysical(0x20fe), Width::Word), None, "crosses the end");
         assert_eq!(bus.read(GuestPhysical(0x3000), Width::Byte), None);
         assert_eq!(bus.read(GuestPhysical(0), Width::Byte), None);
+        assert!(bus.contains(GuestPhysical(0x20ff)) && !bus.contains(GuestPhysical(0x2100)));
     }
 }

@@ -92,8 +92,8 @@ pub mod pending {
     pub const ALL: u64 = SUPERVISOR | MSI | MTI | MEI;
 }
 
-/// Bits of `medeleg` that can be set: every exception that exists below M-mode.
-pub const DELEGABLE: u64 = 0xb3ff;
+/// Bits of `medeleg` that can be set: every exception that happens below M-mode. Misaligned fetches do not, with compressed instructions.
+pub const DELEGABLE: u64 = 0xb3fe;
 
 /// `misa`: 64 bits, A B C D F I M S U.
 pub const MISA: u64 = 2 << 62 | 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 8 | 1 << 12 | 1 << 18 | 1 << 20;

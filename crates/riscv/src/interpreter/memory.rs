@@ -10,6 +10,7 @@ use std::sync::atomic::{self, Ordering};
 use machine::memory::Scalar;
 
 use super::next;
+use crate::hart::access::Place;
 use crate::hart::block::{Cursor, Flow};
 use crate::hart::status::envcfg;
 use crate::hart::trap::{Cause, Trap};
@@ -158,10 +159,14 @@ pub(super) fn cbo_clean(hart: &mut Hart, cursor: Cursor) -> Flow {
 fn cache_block_management(hart: &mut Hart, cursor: Cursor) -> Flow {
     let at = hart.x.get(cursor.rs1());
     let block = at & !(CACHE_BLOCK_BYTES - 1);
-    if hart.place(block, CACHE_BLOCK_BYTES, Access::Load).is_ok() {
-        return hart.resume_after(cursor);
-    }
-    match hart.place(block, CACHE_BLOCK_BYTES, Access::Store) {
+    let found = match hart.place(block, CACHE_BLOCK_BYTES, Access::Load) {
+        Ok(place) => Ok(place),
+        Err(_) => hart.place(block, CACHE_BLOCK_BYTES, Access::Store),
+    };
+    match found {
+        Ok(Place::Bus(physical)) if !hart.bus.contains(physical) => {
+            hart.trap_at(cursor, Trap::new(Cause::StoreAccess, at))
+        }
         Ok(_) => hart.resume_after(cursor),
         Err(trap) => hart.trap_at(cursor, Trap::new(trap.cause, at)),
     }
@@ -178,8 +183,8 @@ pub(super) fn cbo_zero(hart: &mut Hart, cursor: Cursor) -> Flow {
     let host = match hart.tlb.write(block, 8) {
         Some(host) => host,
         None => match hart.place(block, CACHE_BLOCK_BYTES, Access::Store) {
-            Ok(crate::hart::access::Place::Memory(host)) => host,
-            Ok(crate::hart::access::Place::Bus(_)) => return hart.trap_at(cursor, Trap::new(Cause::StoreAccess, at)),
+            Ok(Place::Memory(host)) => host,
+            Ok(Place::Bus(_)) => return hart.trap_at(cursor, Trap::new(Cause::StoreAccess, at)),
             Err(trap) => return hart.trap_at(cursor, Trap::new(trap.cause, at)),
         },
     };
