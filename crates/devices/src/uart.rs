@@ -466,12 +466,15 @@ impl BoardDevice for Uart {
         self.inner.tell_room(port);
     }
 
-    /// Output goes on to the backend, which is no part of the machine.
+    /// What the guest has printed goes out first: the backend is no part of the machine, and a paused machine's screen shows all.
     fn pause(&self) {
         lock(&self.inner.port).paused_count += 1;
+        self.flush();
+        self.writer.pause();
     }
 
     fn resume(&self) {
+        self.writer.resume();
         let mut port = lock(&self.inner.port);
         port.paused_count = port.paused_count.saturating_sub(1);
         self.inner.tell_room(port);

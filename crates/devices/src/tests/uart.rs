@@ -231,7 +231,9 @@ fn input_waits_for_room() {
 fn a_paused_port_takes_no_input() {
     let (uart, terminal, line) = port();
     uart.write(IER, Width::Byte, 1);
+    uart.write(DATA, Width::Byte, b'>'.into());
     uart.pause();
+    assert_eq!(terminal.all(), b">", "what was printed is shown");
     assert_eq!(terminal.sink().receive(b"a"), 0);
     assert!(!line.is_raised());
     uart.resume();

@@ -77,12 +77,22 @@ struct Shared {
     signals: Option<Arc<dyn DriverSignals>>,
     columns: u16,
     rows: u16,
+    /// The driver has not been told of the size.
+    resized: bool,
     /// Input was refused; the backend waits to hear of room.
     starved: bool,
     paused_count: u32,
 }
 
 impl Shared {
+    /// Tells the driver of a new size, unless the machine is paused.
+    fn tell_size(&mut self) {
+        if let Some(signals) = self.signals.as_ref().filter(|_| self.resized && self.paused_count == 0) {
+            self.resized = false;
+            signals.configuration_changed();
+        }
+    }
+
     fn deliver(&mut self, bytes: &[u8]) -> Result<usize, QueueError> {
         let Some(queue) = self.queue.as_mut().filter(|_| self.paused_count == 0) else { return Ok(0) };
         let mut done = 0;
@@ -126,9 +136,8 @@ impl CharacterSink for Receiver {
         let mut shared = lock(&self.0);
         if (shared.columns, shared.rows) != (columns, rows) {
             (shared.columns, shared.rows) = (columns, rows);
-            if let Some(signals) = &shared.signals {
-                signals.configuration_changed();
-            }
+            shared.resized = true;
+            shared.tell_size();
         }
     }
 }
@@ -216,6 +225,8 @@ impl VirtioDevice for Console {
             let mut shared = lock(&self.receiver.0);
             shared.queue = queues.next().flatten();
             shared.signals = Some(activation.signals);
+            // Linux reads the size only when it changes; so it is said to, at the first output.
+            shared.resized = activation.features & feature::SIZE != 0 && shared.columns != 0;
         }
         self.transmitter.activate(queues.next().flatten());
         self.tell_room();
@@ -224,7 +235,10 @@ impl VirtioDevice for Console {
     fn notify(&self, queue: u16) {
         match queue {
             RECEIVE => self.tell_room(),
-            TRANSMIT => self.transmitter.kick(),
+            TRANSMIT => {
+                self.transmitter.kick();
+                lock(&self.receiver.0).tell_size();
+            }
             _ => {}
         }
     }
@@ -248,6 +262,7 @@ impl VirtioDevice for Console {
         {
             let mut shared = lock(&self.receiver.0);
             shared.paused_count = shared.paused_count.saturating_sub(1);
+            shared.tell_size();
         }
         self.tell_room();
     }

@@ -223,7 +223,7 @@ impl Network {
         Ok(network)
     }
 
-    /// Plugs the cable in or out, and tells the driver.
+    /// Plugs the cable in or out, and tells the driver. Not while the machine is paused.
     pub fn set_link(&self, up: bool) {
         let mut link = lock(&self.link);
         if link.up != up {

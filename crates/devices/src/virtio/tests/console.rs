@@ -129,10 +129,31 @@ fn the_size_changes_with_an_interrupt() {
     assert_ne!(driver.read(0x0fc), generation);
     terminal.sink().resize(132, 50);
     assert_eq!(driver.acknowledge(), 0);
+    driver.transport.pause();
+    terminal.sink().resize(100, 40);
+    assert_eq!(driver.acknowledge(), 0, "a paused machine hears of it later");
+    driver.transport.resume();
+    assert_eq!((driver.acknowledge(), driver.read(0x100)), (2, 100 | (40 << 16)));
     driver.write(0x070, 0);
     terminal.sink().resize(80, 25);
     assert!(!driver.line.is_raised(), "nobody listens");
     assert_eq!(driver.read(0x100), 80 | (25 << 16));
+}
+
+#[test]
+fn the_size_is_told_at_the_first_output() {
+    let (terminal, console, mut driver, at) = console(feature::SIZE);
+    terminal.sink().resize(132, 50);
+    driver.bring_up(feature::SIZE);
+    console.drain();
+    assert_eq!(driver.acknowledge(), 0);
+    for expected in [2, 0] {
+        driver.rings[TX].add(&[readable(at, 1)]);
+        driver.kick(TX);
+        driver.wait_used(TX);
+        console.drain();
+        assert_eq!(driver.acknowledge() & 2, expected);
+    }
 }
 
 #[test]
