@@ -52,6 +52,7 @@ const ILLEGAL: u64 = 2;
 const BREAKPOINT: u64 = 3;
 const LOAD_FAULT: u64 = 5;
 const STORE_FAULT: u64 = 7;
+const LOAD_PAGE_FAULT: u64 = 13;
 const STORE_PAGE_FAULT: u64 = 15;
 
 /// What a program can see of a hart.
@@ -164,8 +165,9 @@ impl Outcome {
         if ours.cause == ILLEGAL && ours.value == u64::from(self.word & length) && qemu.value == 0 {
             qemu.value = ours.value;
         }
-        // A misaligned access outside of memory may be made in pieces, the first of which faults.
-        if matches!(ours.cause, LOAD_FAULT | STORE_FAULT) && ours.value.wrapping_sub(qemu.value) < 8 {
+        // A misaligned access may be made in pieces, one of which faults.
+        let access = matches!(ours.cause, LOAD_FAULT | STORE_FAULT | LOAD_PAGE_FAULT | STORE_PAGE_FAULT);
+        if access && ours.value.abs_diff(qemu.value) < 8 {
             qemu.value = ours.value;
         }
         // An atomic operation that may not happen is a store to us, as the manual says, and a load to qemu.

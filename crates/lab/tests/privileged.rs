@@ -270,6 +270,54 @@ fn address_translation() {
     cases.compare(20);
 }
 
+/// Accesses and instructions that lie in two pages, which are far apart in memory and allow different things.
+#[test]
+fn crossing_pages() {
+    let mut random = Random::new(36);
+    // Tables of three levels, and the two pages in the wrong order.
+    let mut cases = Cases::new("crossing pages", PAGE - 0x240, 5 * PAGE).in_batches_of(500);
+    let accesses = [
+        "ld a1,0(a0)",
+        "sd a2,0(a0)",
+        "lw a1,0(a0)",
+        "sh a2,0(a0)",
+        "fld fa0,0(a0)",
+        "fsw fa0,0(a0)",
+        "jalr zero,0(a0)",
+    ];
+    for _ in 0..3000 {
+        let code = assemble(&format!("{}\n ebreak", random.choose(&accesses)), 0).unwrap();
+        let place = cases.next_place();
+        let mut memory: Vec<u8> = (0..5 * PAGE / 8).flat_map(|_| random.bits().to_le_bytes()).collect();
+        memory[..usize::try_from(3 * PAGE).unwrap()].fill(0);
+        let mut put = |at: u64, value: u64, length: usize| {
+            let at = usize::try_from(at).unwrap();
+            memory[at..at + length].copy_from_slice(&value.to_le_bytes()[..length]);
+        };
+        let entry = |page: u64, flags: u64| (place.memory + page * PAGE) >> 12 << 10 | flags;
+        put(8, entry(1, 1), 8);
+        put(16, place.code >> 30 << 28 | 0xdf, 8);
+        put(PAGE, entry(2, 1), 8);
+        let mut allowed = || if random.one_in(2) { 0xdf } else { 0x51 | random.below(256) };
+        put(2 * PAGE, entry(4, allowed()), 8);
+        put(2 * PAGE + 8, entry(3, allowed()), 8);
+        // An instruction of four bytes that lies in both: `addi a1,a1,1`, then `c.ebreak`.
+        let straddling = assemble("addi a1,a1,1", 0).unwrap();
+        put(5 * PAGE - 2, u64::from(u16::from_le_bytes([straddling[0], straddling[1]])), 2);
+        put(3 * PAGE, u64::from(u16::from_le_bytes([straddling[2], straddling[3]])) | 0x9002 << 16, 4);
+        let fetches = code[0] == 0x67;
+        let offset = PAGE - if fetches { 2 } else { 1 + random.below(8) };
+        let (mxr, value) = (some_of(&[MXR], &mut random), random.bits());
+        cases.add(&code, &memory, |_, state| {
+            state.satp = 8 << 60 | place.memory >> 12;
+            state.mstatus = FLOAT_ON | mxr;
+            state.x[10] = 1 << 30 | offset;
+            (state.x[12], state.f[10]) = (value, value);
+        });
+    }
+    cases.compare(20);
+}
+
 /// The bits of a leaf entry beside the address, often all that an access needs. What is reserved in the high bits is in `models.rs`, since
 /// qemu 7.2 does not mind it.
 fn flags(random: &mut Random) -> u64 {
