@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use super::disassemble::{Piece, pieces};
-use super::registers::{FLOAT, INTEGER, ROUNDING, csr_number, number};
-use super::{Instruction, Line, Op, TABLE};
+use super::registers::{FLOAT, INTEGER, ROUNDING, number};
+use super::{Instruction, Line, Op, TABLE, csr};
 
 /// Why something could not be assembled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -341,7 +341,7 @@ fn set(i: &mut Instruction, name: &str, text: &str, pc: u64) -> Option<()> {
         "imm20" => i.imm = (u32::try_from(value(text)?).ok().filter(|imm| *imm < 1 << 20)? << 12).cast_signed(),
         "target" => i.imm = distance(pc, value(text)?.cast_unsigned())?,
         "zimm" => i.rs1 = u8::try_from(value(text)?).ok()?,
-        "csr" => i.imm = csr_number(text).map(i32::from).or_else(|| narrow(value(text)?))?,
+        "csr" => i.imm = csr::number(text).map(i32::from).or_else(|| narrow(value(text)?))?,
         "rm" => {
             let named = ROUNDING.iter().position(|mode| !mode.is_empty() && *mode == text);
             i.rm = named.and_then(|mode| u8::try_from(mode).ok()).or_else(|| text.parse().ok())?;

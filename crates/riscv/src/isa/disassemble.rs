@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::registers::{FLOAT, INTEGER, ROUNDING, csr_name};
-use super::{Instruction, Line, decode};
+use super::registers::{FLOAT, INTEGER, ROUNDING};
+use super::{Instruction, Line, csr, decode};
 
 /// One piece of the operand column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ fn operand(text: &mut String, name: &str, i: &Instruction, pc: u64) {
         "imm20" => write!(text, "{:#x}", imm.cast_unsigned() >> 12),
         "target" => write!(text, "{:#x}", pc.wrapping_add_signed(i64::from(imm))),
         "zimm" => write!(text, "{}", i.rs1),
-        "csr" => match u16::try_from(imm).ok().and_then(csr_name) {
+        "csr" => match u16::try_from(imm).ok().and_then(csr::name) {
             Some(name) => write!(text, "{name}"),
             None => write!(text, "{imm:#x}"),
         },

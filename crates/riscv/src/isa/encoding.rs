@@ -296,12 +296,6 @@ impl Encoding {
     pub const fn has_rounding_mode(&self) -> bool {
         self.rm.mask == 7
     }
-
-    /// Whether the immediate is signed.
-    #[must_use]
-    pub const fn has_signed_immediate(&self) -> bool {
-        self.signed && self.run_count > 0
-    }
 }
 
 /// How many bits a word of the notation takes.

@@ -2,7 +2,7 @@
 
 use machine::entropy::Entropy;
 
-use super::{Extension, Instruction, Line, OPERATIONS, Op, TABLE};
+use super::{Extension, Instruction, Line, Op, TABLE};
 
 /// A seeded stream of random numbers.
 #[derive(Debug)]
@@ -204,10 +204,4 @@ fn immediate(line: &Line, random: &mut Random) -> Option<i32> {
     let imm =
         if random.one_in(2) { *random.choose(&edges) } else { low + random.below(steps + 1).cast_signed() * step };
     i32::try_from(imm).ok()
-}
-
-/// Every line that is an operation of its own, not another form of one.
-#[must_use]
-pub fn operations() -> &'static [Line] {
-    &TABLE[..OPERATIONS]
 }

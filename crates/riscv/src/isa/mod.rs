@@ -10,6 +10,7 @@
 //! To add an instruction, add its line to [`table`]; everything here then knows it, and the interpreter stops compiling until it does.
 
 pub mod assemble;
+pub mod csr;
 pub mod decode;
 pub mod disassemble;
 pub mod encoding;
