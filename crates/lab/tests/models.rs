@@ -83,8 +83,10 @@ fn block_zero() {
         assert_eq!(after.memory, expected, "{start}");
         assert_eq!((after.state.cause, after.state.x), (BREAKPOINT, before.x));
     }
-    for (_, _, after) in run("cbo.zero (a0)", 3, |_, _, state| state.x[10] = 1 << 48) {
-        assert_eq!((after.state.cause, after.state.value), (STORE_FAULT, 1 << 48));
+    for text in ["cbo.zero (a0)", "cbo.clean (a0)", "cbo.flush (a0)", "cbo.inval (a0)"] {
+        for (_, _, after) in run(text, 1, |_, _, state| state.x[10] = 1 << 48) {
+            assert_eq!((after.state.cause, after.state.value), (STORE_FAULT, 1 << 48), "{text}");
+        }
     }
 }
 
