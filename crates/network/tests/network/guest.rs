@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use machine::backend::{FrameSink, NetworkBackend};
@@ -18,6 +18,12 @@ use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, IpCidr, Ip
 pub(crate) const MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 /// How long anything on loopback may take before a test fails.
 pub(crate) const PATIENCE_NS: u64 = 60_000_000_000;
+
+/// Held by tests that need hundreds of descriptors: two of them at once are more than many a host allows.
+pub(crate) fn many_descriptors() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The receive ring of the guest's interface.
 pub(crate) struct Ring {

@@ -6,7 +6,7 @@ use machine::backend::NetworkBackend;
 use proptest::prelude::*;
 use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber};
 
-use crate::guest::{Guest, config, frame, pattern};
+use crate::guest::{Guest, config, frame, many_descriptors, pattern};
 
 fn tcp(from: u16, to: u16, seq: i32, edit: impl FnOnce(&mut TcpPacket<&mut [u8]>), payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; 20 + payload.len()];
@@ -110,6 +110,7 @@ proptest! {
 
 #[test]
 fn a_flood_of_connections_is_bounded() {
+    let _descriptors = many_descriptors();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut guest = Guest::new(config());
@@ -123,6 +124,7 @@ fn a_flood_of_connections_is_bounded() {
 
 #[test]
 fn a_flood_of_flows_is_bounded() {
+    let _descriptors = many_descriptors();
     let mut guest = Guest::new(config());
     for from in 1..5000u16 {
         let mut datagram = vec![0; 9];
