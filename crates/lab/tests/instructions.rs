@@ -11,7 +11,7 @@ use riscv::isa::generate::{Generator, Options, Random};
 use riscv::isa::{Extension, Instruction, Line, Op, TABLE, assemble, disassemble};
 
 /// Extensions that are compared here.
-const EXTENSIONS: [Extension; 14] = [
+const EXTENSIONS: [Extension; 16] = [
     Extension::I,
     Extension::M,
     Extension::A,
@@ -25,6 +25,8 @@ const EXTENSIONS: [Extension; 14] = [
     Extension::Zba,
     Extension::Zbb,
     Extension::Zbc,
+    Extension::Zbkb,
+    Extension::Zbkx,
     Extension::Zbs,
 ];
 

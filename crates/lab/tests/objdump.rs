@@ -10,7 +10,7 @@ use riscv::isa::generate::{Generator, Options, Random};
 use riscv::isa::{Extension, Op, TABLE, decode, disassemble};
 
 /// Zicond is younger than Debian's binutils; its two instructions are compared with nothing here.
-const ARCHITECTURE: &str = "rv64i2p1_m2p0_a2p1_f2p2_d2p2_c2p0_zicbom1p0_zicbop1p0_zicboz1p0_zicsr2p0_zifencei2p0_zihintpause2p0_zawrs1p0_zba1p0_zbb1p0_zbc1p0_zbs1p0_svinval1p0";
+const ARCHITECTURE: &str = "rv64i2p1_m2p0_a2p1_f2p2_d2p2_c2p0_zicbom1p0_zicbop1p0_zicboz1p0_zicsr2p0_zifencei2p0_zihintpause2p0_zawrs1p0_zba1p0_zbb1p0_zbc1p0_zbkb1p0_zbkx1p0_zbs1p0_svinval1p0";
 
 /// What binutils makes of each of `words`, in our punctuation.
 fn objdump(words: &[u32]) -> Vec<String> {

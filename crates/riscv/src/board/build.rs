@@ -284,12 +284,12 @@ fn virtio_devices(config: &mut BoardConfig) -> Result<Vec<Arc<dyn VirtioDevice>>
 /// What every hart implements, as the device tree names it.
 fn isa(hardware_ad_updates: bool) -> Isa<'static> {
     const WITH_SVADU: &[&str] = &[
-        "zicbom", "zicboz", "zicntr", "zicond", "zicsr", "zifencei", "zihpm", "zawrs", "zba", "zbb", "zbs", "sstc",
-        "svadu", "svinval", "svnapot", "svpbmt",
+        "zicbom", "zicboz", "zicntr", "zicond", "zicsr", "zifencei", "zihpm", "zawrs", "zba", "zbb", "zbkb", "zbkx",
+        "zbs", "sstc", "svadu", "svinval", "svnapot", "svpbmt",
     ];
     const WITH_SVADE: &[&str] = &[
-        "zicbom", "zicboz", "zicntr", "zicond", "zicsr", "zifencei", "zihpm", "zawrs", "zba", "zbb", "zbs", "sstc",
-        "svade", "svinval", "svnapot", "svpbmt",
+        "zicbom", "zicboz", "zicntr", "zicond", "zicsr", "zifencei", "zihpm", "zawrs", "zba", "zbb", "zbkb", "zbkx",
+        "zbs", "sstc", "svade", "svinval", "svnapot", "svpbmt",
     ];
     let extensions = if hardware_ad_updates { WITH_SVADU } else { WITH_SVADE };
     Isa { letters: "imafdc", extensions, mmu_type: "riscv,sv57", cache_block_bytes: 64 }

@@ -1,4 +1,4 @@
-//! B and Zicond: Zba, Zbb, Zbc, Zbs, conditional zero.
+//! B, Zbkb, Zbkx and Zicond: addresses, bits, carry-less products, permutations, conditional zero.
 
 #![allow(clippy::cast_possible_truncation, reason = "the instructions cut values to narrower widths")]
 
@@ -31,6 +31,16 @@ fn or_combine(a: u64) -> u64 {
     any * 0xff
 }
 
+/// Takes for each element of `indices` the element of `table` that it names, or zero if there is none; elements have `width` bits, 4 or 8.
+fn permute(table: u64, indices: u64, width: u32) -> u64 {
+    let mask = (1 << width) - 1;
+    (0..64 / width).fold(0, |result, element| {
+        let index = (indices >> (element * width) & mask) as u32;
+        let chosen = table.checked_shr(index * width).unwrap_or(0) & mask;
+        result | chosen << (element * width)
+    })
+}
+
 of_registers! {
     add_uw(a, b) low(a).wrapping_add(b);
     sh1add(a, b) (a << 1).wrapping_add(b);
@@ -53,6 +63,11 @@ of_registers! {
     clmul(a, b) carryless(a, b) as u64;
     clmulh(a, b) (carryless(a, b) >> 64) as u64;
     clmulr(a, b) (carryless(a, b) >> 63) as u64;
+    pack(a, b) low(a) | b << 32;
+    packh(a, b) a & 0xff | (b & 0xff) << 8;
+    packw(a, b) word(a & 0xffff | (b & 0xffff) << 16);
+    xperm4(a, b) permute(a, b, 4);
+    xperm8(a, b) permute(a, b, 8);
     bclr(a, b) a & !(1 << (b & 63));
     bext(a, b) a >> (b & 63) & 1;
     binv(a, b) a ^ 1 << (b & 63);
@@ -80,7 +95,7 @@ of_register! {
     cpopw(a) (a as u32).count_ones().into();
     sext_b(a) i64::from(a as i8).cast_unsigned();
     sext_h(a) i64::from(a as i16).cast_unsigned();
-    zext_h(a) a & 0xffff;
     orc_b(a) or_combine(a);
     rev8(a) a.swap_bytes();
+    brev8(a) a.reverse_bits().swap_bytes();
 }

@@ -45,6 +45,10 @@ pub enum Extension {
     Zbb,
     /// Carry-less multiplication.
     Zbc,
+    /// Bit manipulation for cryptography, where Zbb does not have it.
+    Zbkb,
+    /// Crossbar permutations.
+    Zbkx,
     /// Single bits.
     Zbs,
     /// Conditional zero.
@@ -305,7 +309,6 @@ instructions! {
         Minu "minu" Zbb "0000101 rs2 rs1 101 rd 0110011" "rd,rs1,rs2";
         SextB "sext.b" Zbb "011000000100 rs1 001 rd 0010011" "rd,rs1";
         SextH "sext.h" Zbb "011000000101 rs1 001 rd 0010011" "rd,rs1";
-        ZextH "zext.h" Zbb "000010000000 rs1 100 rd 0111011" "rd,rs1";
         Rol "rol" Zbb "0110000 rs2 rs1 001 rd 0110011" "rd,rs1,rs2";
         Ror "ror" Zbb "0110000 rs2 rs1 101 rd 0110011" "rd,rs1,rs2";
         Rori "rori" Zbb "011000 uimm[5:0] rs1 101 rd 0010011" "rd,rs1,hex";
@@ -318,6 +321,14 @@ instructions! {
         Clmul "clmul" Zbc "0000101 rs2 rs1 001 rd 0110011" "rd,rs1,rs2";
         Clmulh "clmulh" Zbc "0000101 rs2 rs1 011 rd 0110011" "rd,rs1,rs2";
         Clmulr "clmulr" Zbc "0000101 rs2 rs1 010 rd 0110011" "rd,rs1,rs2";
+
+        Pack "pack" Zbkb "0000100 rs2 rs1 100 rd 0110011" "rd,rs1,rs2";
+        Packh "packh" Zbkb "0000100 rs2 rs1 111 rd 0110011" "rd,rs1,rs2";
+        Packw "packw" Zbkb "0000100 rs2 rs1 100 rd 0111011" "rd,rs1,rs2";
+        Brev8 "brev8" Zbkb "011010000111 rs1 101 rd 0010011" "rd,rs1";
+
+        Xperm4 "xperm4" Zbkx "0010100 rs2 rs1 010 rd 0110011" "rd,rs1,rs2";
+        Xperm8 "xperm8" Zbkx "0010100 rs2 rs1 100 rd 0110011" "rd,rs1,rs2";
 
         Bclr "bclr" Zbs "0100100 rs2 rs1 001 rd 0110011" "rd,rs1,rs2";
         Bclri "bclri" Zbs "010010 uimm[5:0] rs1 001 rd 0010011" "rd,rs1,hex";
@@ -349,6 +360,7 @@ instructions! {
     }
     forms {
         // Hints: operations of the base without effect.
+        "zext.h" Packw Zbb "000010000000 rs1 100 rd 0111011" "rd,rs1";
         "pause" Fence Zihintpause "000000010000 00000 000 00000 0001111 imm=16" "";
         "prefetch.i" Ori Zicbop "imm[11:5] 00000 rs1 110 00000 0010011" "block(rs1)";
         "prefetch.r" Ori Zicbop "imm[11:5] 00001 rs1 110 00000 0010011 imm=1" "block(rs1)";

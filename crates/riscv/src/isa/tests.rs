@@ -1,7 +1,7 @@
 use super::generate::{Generator, Options, Random};
 use super::*;
 
-const EXTENSIONS: [Extension; 21] = [
+const EXTENSIONS: [Extension; 23] = [
     Extension::I,
     Extension::M,
     Extension::A,
@@ -15,6 +15,8 @@ const EXTENSIONS: [Extension; 21] = [
     Extension::Zba,
     Extension::Zbb,
     Extension::Zbc,
+    Extension::Zbkb,
+    Extension::Zbkx,
     Extension::Zbs,
     Extension::Zicond,
     Extension::Zicbom,
