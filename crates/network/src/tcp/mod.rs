@@ -127,7 +127,7 @@ impl Tcp {
     }
 
     fn open(&mut self, context: &mut Context, resolver: &mut Resolver, key: Key, syn: &Incoming<'_>, packet: &[u8]) {
-        let unreachable = |code| IcmpError::Unreachable(code);
+        let unreachable = IcmpError::Unreachable;
         let to = match policy::admit(Transport::Tcp, key.remote) {
             Verdict::Forward(to) => to,
             Verdict::Resolve => match resolver.first_server() {
