@@ -40,14 +40,16 @@ pub(crate) const BLOCK_INSTRUCTIONS_MAX: usize = 62;
 const SLOTS_MAX: usize = 1 << 21;
 const JUMPS: usize = 4096;
 
-/// How a run of handlers ended.
+/// How a run of handlers ended. One byte, since only results in one register let calls be jumps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Flow {
     /// At the program counter there is a block to be found.
     Find,
-    /// As `Find`, and the block may be linked to this exit of the last.
-    Link(Side),
+    /// As `Find`, and the block may be linked to [`Side::Next`] of the last.
+    LinkNext,
+    /// As `Find`, and the block may be linked to [`Side::Taken`] of the last.
+    LinkTaken,
     /// Go on at `resume`, in the same block.
     Resume,
     /// `trap` is to be taken.
@@ -131,6 +133,11 @@ impl Cursor {
     }
 }
 
+/// The handler of the block that stands where no other does.
+fn nothing(_: &mut Hart, _: Cursor) -> Flow {
+    Flow::Find
+}
+
 /// Where a block may lead to without an indirect jump.
 pub(crate) struct Exit {
     /// From the block's first byte.
@@ -167,6 +174,8 @@ pub(crate) struct Block {
     pub(crate) physical: u64,
     /// Its only instruction lies in two pages: the physical address of its second half.
     pub(crate) second_half: Option<u64>,
+    /// It lives until the cache is cleared.
+    kept: bool,
     slots: Box<[Slot]>,
 }
 
@@ -201,6 +210,7 @@ impl Block {
             source: parts.source.into_boxed_slice(),
             physical: parts.physical,
             second_half: parts.second_half,
+            kept: true,
             slots,
         }
     }
@@ -208,6 +218,11 @@ impl Block {
     #[inline(always)]
     pub(crate) fn first(&self) -> Cursor {
         Cursor(self.first)
+    }
+
+    /// Whether an exit inside the page may lead to it for good. Where its second half is, if it has one, depends on the translation.
+    pub(crate) fn may_be_linked(&self) -> bool {
+        self.kept && self.second_half.is_none()
     }
 
     /// The number of the instruction at `cursor`, counted from zero.
@@ -365,8 +380,12 @@ impl BlockCache {
         reference
     }
 
-    /// Keeps a block only until the next call.
-    pub(crate) fn insert_single(&mut self, block: Block) -> BlockRef {
+    /// Keeps a block only until the next call: it is neither linked to others nor others to it.
+    pub(crate) fn insert_single(&mut self, mut block: Block) -> BlockRef {
+        block.kept = false;
+        for exit in &mut block.exits {
+            exit.inside = false;
+        }
         BlockRef(NonNull::from(&**self.single.insert(Box::new(block))))
     }
 
@@ -375,11 +394,23 @@ impl BlockCache {
         self.slots_count > SLOTS_MAX
     }
 
-    /// Drops all blocks. No reference may be kept.
-    pub(crate) fn clear(&mut self) {
+    /// Drops all blocks. No reference may be kept; answers one to a block that does nothing, to put in the place of others.
+    pub(crate) fn clear(&mut self) -> BlockRef {
         self.forget_jumps();
         self.blocks.clear();
         self.old.clear();
         self.slots_count = 0;
+        self.insert_single(Block::new(
+            Parts {
+                slots: vec![Slot { handler: nothing, rd: 0, rs1: 0, rs2: 0, extra: 0, imm: 0 }],
+                count: 0,
+                long: 0,
+                source: Vec::new(),
+                physical: 0,
+                second_half: None,
+                taken: 0,
+            },
+            self.epoch,
+        ))
     }
 }

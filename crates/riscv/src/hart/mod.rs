@@ -98,8 +98,8 @@ pub struct Hart {
     pub(crate) pc: u64,
     /// Instructions left in the slice; inside a block, at its beginning.
     pub(crate) budget: i64,
-    /// The block being executed.
-    pub(crate) block: Option<BlockRef>,
+    /// The block being executed; between blocks, any.
+    pub(crate) block: BlockRef,
     pub(crate) tlb: Tlb,
     pub(crate) signals: Arc<HartSignals>,
     pub(crate) blocks: BlockCache,
@@ -144,14 +144,16 @@ impl Hart {
         time: Arc<dyn TimeSource>,
         signals: Arc<HartSignals>,
     ) -> Self {
+        let mut blocks = BlockCache::new();
+        let block = blocks.clear();
         let mut hart = Self {
             x: Registers([0; 256]),
             pc: 0,
             budget: 0,
-            block: None,
+            block,
             tlb: Tlb::new(),
             signals,
-            blocks: BlockCache::new(),
+            blocks,
             csrs: Csrs::default(),
             fflags: 0,
             privilege: Privilege::Machine,
@@ -186,9 +188,8 @@ impl Hart {
         self.reservation = None;
         self.traps_count = 0;
         self.reset_csrs();
-        self.block = None;
         self.resume = None;
-        self.blocks.clear();
+        self.block = self.blocks.clear();
         self.flush_translations();
     }
 

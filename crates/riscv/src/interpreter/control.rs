@@ -24,7 +24,7 @@ pub(super) fn jal(hart: &mut Hart, cursor: Cursor) -> Flow {
 pub(super) fn jalr(hart: &mut Hart, cursor: Cursor) -> Flow {
     let target = hart.x.get(cursor.rs1()).wrapping_add(cursor.imm()) & !1;
     hart.x.set(cursor.rd(), hart.pc.wrapping_add(2 * u64::from(cursor.rs2())));
-    hart.budget -= i64::from(hart.block().count);
+    hart.budget -= i64::from(hart.block.count);
     hart.pc = target;
     jump(hart)
 }

@@ -53,7 +53,7 @@ fn next(hart: &mut Hart, cursor: Cursor) -> Flow {
 /// Leaves the block to one of its exits.
 #[inline(always)]
 fn chain(hart: &mut Hart, side: Side) -> Flow {
-    let block = hart.block();
+    let block = hart.block;
     hart.pc = hart.pc.wrapping_add(block.exits[side as usize].offset.cast_unsigned());
     hart.budget -= i64::from(block.count);
     follow(hart, block, side)
@@ -62,19 +62,30 @@ fn chain(hart: &mut Hart, side: Side) -> Flow {
 /// Continues at an exit of `block`; the program counter is already there.
 #[inline(always)]
 fn follow(hart: &mut Hart, block: BlockRef, side: Side) -> Flow {
-    let exit = &block.exits[side as usize];
-    if let Some(target) = exit.target.get()
+    if let Some(target) = block.exits[side as usize].target.get()
         && target.epoch.get() == hart.blocks.epoch
         && hart.budget > 0
         && !hart.signals.is_polled()
     {
-        hart.block = Some(target);
+        hart.block = target;
         return target.first().execute(hart);
     }
-    if exit.inside {
-        return Flow::Link(side);
+    match side {
+        Side::Next => leave_next(hart),
+        Side::Taken => leave_taken(hart),
     }
-    jump(hart)
+}
+
+/// Continues where no link leads.
+#[inline(never)]
+fn leave_next(hart: &mut Hart) -> Flow {
+    if hart.block.exits[Side::Next as usize].inside { Flow::LinkNext } else { jump(hart) }
+}
+
+/// As [`leave_next`], for the other exit.
+#[inline(never)]
+fn leave_taken(hart: &mut Hart) -> Flow {
+    if hart.block.exits[Side::Taken as usize].inside { Flow::LinkTaken } else { jump(hart) }
 }
 
 /// Continues at the program counter, in whatever page.
@@ -84,7 +95,7 @@ fn jump(hart: &mut Hart) -> Flow {
         && hart.budget > 0
         && !hart.signals.is_polled()
     {
-        hart.block = Some(block);
+        hart.block = block;
         return block.first().execute(hart);
     }
     Flow::Find
@@ -153,6 +164,10 @@ impl Hart {
     fn execute(&mut self, single: bool) -> Option<Exit> {
         let mut from: Option<(BlockRef, Side)> = None;
         while self.budget > 0 && !self.signals.is_polled() {
+            if self.blocks.is_full() {
+                from = None;
+                self.block = self.blocks.clear();
+            }
             let block = match self.find(single) {
                 Ok(block) => block,
                 Err(trap) => {
@@ -165,12 +180,11 @@ impl Hart {
                 }
             };
             if let Some((from, side)) = from.take()
-                && block.second_half.is_none()
-                && !single
+                && block.may_be_linked()
             {
                 from.exits[side as usize].target.set(Some(block));
             }
-            self.block = Some(block);
+            self.block = block;
             let mut flow = block.first().execute(self);
             while flow == Flow::Resume {
                 flow = match self.resume.take() {
@@ -180,7 +194,8 @@ impl Hart {
             }
             match flow {
                 Flow::Find | Flow::Resume => {}
-                Flow::Link(side) => from = self.block.map(|block| (block, side)),
+                Flow::LinkNext => from = Some((self.block, Side::Next)),
+                Flow::LinkTaken => from = Some((self.block, Side::Taken)),
                 Flow::Look => return None,
                 Flow::Trap => {
                     if let Some(exit) = self.raise() {
@@ -216,19 +231,10 @@ impl Hart {
         })
     }
 
-    /// The block being executed.
-    #[inline(always)]
-    fn block(&self) -> BlockRef {
-        match self.block {
-            Some(block) => block,
-            None => unreachable!("handlers run inside a block"),
-        }
-    }
-
     /// Makes the program counter and the count of retired instructions exact: about to execute the instruction at `cursor`. The handler must then end the
     /// block by other means than [`chain`]. Answers the instruction's number in the block.
     fn settle(&mut self, cursor: Cursor) -> u32 {
-        let block = self.block();
+        let block = self.block;
         let index = block.index(cursor);
         self.pc = self.pc.wrapping_add(block.offset(index));
         self.budget -= i64::from(index);
@@ -246,7 +252,7 @@ impl Hart {
     /// The instruction at `cursor` is illegal, or is so now.
     #[cold]
     fn illegal_at(&mut self, cursor: Cursor) -> Flow {
-        let block = self.block();
+        let block = self.block;
         let bits = block.bits(block.index(cursor));
         self.trap_at(cursor, Trap::new(crate::hart::trap::Cause::IllegalInstruction, bits.into()))
     }
@@ -263,10 +269,6 @@ impl Hart {
         self.blocks.note_round(self.tlb.round());
         if !single && let Some(block) = self.blocks.jump(pc, context) {
             return Ok(block);
-        }
-        if self.blocks.is_full() {
-            self.block = None;
-            self.blocks.clear();
         }
         let (physical, cacheable) = self.fetch_address(pc)?;
         if single || !cacheable {

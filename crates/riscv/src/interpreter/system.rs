@@ -13,7 +13,7 @@ impl Hart {
     /// The instruction that the settled program counter is at has been executed.
     #[inline(always)]
     fn retire(&mut self, index: u32) {
-        self.pc = self.pc.wrapping_add(self.block().length(index));
+        self.pc = self.pc.wrapping_add(self.block.length(index));
         self.budget -= 1;
     }
 
@@ -38,7 +38,7 @@ pub(super) fn ecall(hart: &mut Hart, cursor: Cursor) -> Flow {
     match hart.privilege {
         Privilege::User => hart.trap_here(Cause::UserCall, 0),
         Privilege::Supervisor if hart.config.monitor_sbi => {
-            hart.pc = hart.pc.wrapping_add(hart.block().length(index));
+            hart.pc = hart.pc.wrapping_add(hart.block.length(index));
             hart.exit = Some(Exit::SupervisorCall);
             Flow::Exit
         }
@@ -65,7 +65,7 @@ fn access(hart: &mut Hart, cursor: Cursor, update: Update, operand: u64, write: 
     if !hart.csr_access(register, write) {
         return hart.illegal_at(cursor);
     }
-    let block = hart.block();
+    let block = hart.block;
     let index = hart.settle(cursor);
     let Some(old) = hart.csr(register) else {
         hart.trap = Trap::new(Cause::IllegalInstruction, block.bits(index).into());
@@ -169,7 +169,7 @@ pub(super) fn wfi(hart: &mut Hart, cursor: Cursor) -> Flow {
 
 /// Nothing tells the hart when another writes to its reservation set, so it does not sleep: it gives the host's processor away once, and looks again.
 pub(super) fn wrs_sto(hart: &mut Hart, cursor: Cursor) -> Flow {
-    let block = hart.block();
+    let block = hart.block;
     let index = hart.settle(cursor);
     hart.retire(index);
     if hart.reservation.is_some() {
@@ -213,7 +213,7 @@ pub(super) fn sfence_order(hart: &mut Hart, cursor: Cursor) -> Flow {
     if hart.privilege == Privilege::User {
         return hart.illegal_at(cursor);
     }
-    let block = hart.block();
+    let block = hart.block;
     let index = hart.settle(cursor);
     hart.retire(index);
     follow(hart, block, Side::Next)
