@@ -31,10 +31,10 @@ pub struct Isa<'a> {
     /// The single-letter extensions after the base, as `imafdc`.
     pub letters: &'a str,
     /// The other extensions, lower-case, in any order.
-    pub extensions: &'a [&'a str],
+    pub extensions: Vec<&'a str>,
     /// The largest address translation mode: `riscv,sv39`, `riscv,sv48` or `riscv,sv57`.
     pub mmu_type: &'a str,
-    /// The size in bytes of the block that `cbo.clean`, `cbo.flush`, `cbo.inval` and `cbo.zero` work on.
+    /// The size in bytes of the block that the `cbo` and `prefetch` instructions work on.
     pub cache_block_bytes: u32,
 }
 
@@ -42,7 +42,7 @@ impl Isa<'_> {
     /// The string of the `riscv,isa` property.
     fn string(&self) -> String {
         let mut text = format!("rv64{}", self.letters);
-        for extension in self.extensions {
+        for extension in &self.extensions {
             text.push('_');
             text.push_str(extension);
         }
@@ -132,6 +132,7 @@ impl Tree<'_> {
             fdt.property_string_list("riscv,isa-extensions", extensions.clone())?;
             fdt.property_string("mmu-type", self.isa.mmu_type)?;
             fdt.property_u32("riscv,cbom-block-size", self.isa.cache_block_bytes)?;
+            fdt.property_u32("riscv,cbop-block-size", self.isa.cache_block_bytes)?;
             fdt.property_u32("riscv,cboz-block-size", self.isa.cache_block_bytes)?;
             let controller = fdt.begin_node("interrupt-controller")?;
             fdt.property_u32("#address-cells", 0)?;
@@ -218,16 +219,11 @@ pub fn fuzz(bytes: &[u8]) {
     let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
     let start = u64::from(byte(1)) << 56 | u64::from(byte(2));
     let arguments = String::from_utf8_lossy(bytes.get(8..).unwrap_or_default());
-    let extensions: Vec<&str> = arguments.split(' ').collect();
+    let extensions = arguments.split(' ').collect();
     let tree = Tree {
         cpus: u32::from(byte(0)),
         memory: start..start.wrapping_add(u64::from(byte(3)) << 55),
-        isa: Isa {
-            letters: "imafdc",
-            extensions: &extensions,
-            mmu_type: "riscv,sv39",
-            cache_block_bytes: byte(4).into(),
-        },
+        isa: Isa { letters: "imafdc", extensions, mmu_type: "riscv,sv39", cache_block_bytes: byte(4).into() },
         machine_mode: byte(5) & 1 == 1,
         arguments: &arguments,
         initrd: (byte(5) & 2 == 2).then_some(start..u64::MAX),
@@ -252,7 +248,7 @@ mod tests {
             memory: map::RAM_BASE..map::RAM_BASE + (512 << 20),
             isa: Isa {
                 letters: "imafdc",
-                extensions: &["zicsr", "sstc"],
+                extensions: vec!["zicsr", "sstc"],
                 mmu_type: "riscv,sv57",
                 cache_block_bytes: 64,
             },
@@ -319,6 +315,7 @@ mod tests {
             			riscv,isa-extensions = "i\0m\0a\0f\0d\0c\0zicsr\0sstc";
             			mmu-type = "riscv,sv57";
             			riscv,cbom-block-size = <0x40>;
+            			riscv,cbop-block-size = <0x40>;
             			riscv,cboz-block-size = <0x40>;
 
             			interrupt-controller {
@@ -340,6 +337,7 @@ mod tests {
             			riscv,isa-extensions = "i\0m\0a\0f\0d\0c\0zicsr\0sstc";
             			mmu-type = "riscv,sv57";
             			riscv,cbom-block-size = <0x40>;
+            			riscv,cbop-block-size = <0x40>;
             			riscv,cboz-block-size = <0x40>;
 
             			interrupt-controller {
