@@ -63,6 +63,8 @@ echo "root:$(cat /run/isomorph-password)" | chpasswd
 echo 'linux-image-riscv64 hold' | dpkg --set-selections
 
 # Every machine made of the image gets an identity of its own at its first start, and finds everything up to date.
+# The D-Bus identity is the same one, by a link, or systemd would take the old identity from there.
 : > /etc/machine-id
+ln -sf /etc/machine-id /var/lib/dbus/machine-id
 rm -rf /var/log/journal /var/lib/systemd/random-seed /var/log/*.log /var/cache/debconf/*-old /var/lib/dpkg/*-old
 touch -r /usr /etc/.updated /var/.updated

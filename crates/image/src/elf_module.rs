@@ -1,11 +1,14 @@
 //! Reading kernel modules: what a `.ko` file says in its section `.modinfo`, and its plain bytes for the initramfs.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 
 use lzma_rust2::XzReader;
-use object::{Object, ObjectSection};
+use object::build::Id;
+use object::build::elf::{Builder, SectionData};
+use object::{Object, ObjectSection, elf};
 
 use crate::error::Error;
 
@@ -95,9 +98,35 @@ pub(crate) fn fields(info: &[u8]) -> impl Iterator<Item = (String, String)> {
     })
 }
 
+/// The module with what the kernel needs to load it and no more: without signature, type information, and the local labels that no relocation
+/// refers to (compilers leave two hundred thousand in a large module, and the kernel walks them all several times).
+pub(crate) fn shrunk(module: &[u8]) -> Result<Vec<u8>, Error> {
+    let broken = |e: object::build::Error| Error::Unbootable { cause: format!("a kernel module: {e}") };
+    let mut builder = Builder::read64(unsigned(module)).map_err(broken)?;
+    let mut used = HashSet::new();
+    for section in &builder.sections {
+        if let SectionData::Relocation(relocations) = &section.data {
+            used.extend(relocations.iter().filter_map(|relocation| Some(relocation.symbol?.index())));
+        }
+    }
+    for symbol in &mut builder.symbols {
+        let label = symbol.st_bind() == elf::STB_LOCAL && symbol.st_type() == elf::STT_NOTYPE;
+        symbol.delete = label && !used.contains(&symbol.id().index());
+    }
+    for section in &mut builder.sections {
+        section.delete = section.name.as_slice() == b".BTF";
+        // Zero means the same as one in the file, but not to the builder's arithmetic.
+        section.sh_addralign = section.sh_addralign.max(1);
+    }
+    builder.delete_orphans();
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes).map_err(broken)?;
+    Ok(bytes)
+}
+
 /// The module without its signature. The kernel then need not hash all of it before it runs it, which takes an emulated machine a second; it
 /// loads unsigned modules unless it is locked down.
-pub(crate) fn unsigned(module: &[u8]) -> &[u8] {
+fn unsigned(module: &[u8]) -> &[u8] {
     let Some(signed) = module.strip_suffix(SIGNATURE_MARK) else { return module };
     let Some(description) = signed.len().checked_sub(SIGNATURE_DESCRIPTION) else { return module };
     let Some(length) = signed.last_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes)) else { return module };
@@ -137,6 +166,71 @@ mod tests {
         lying.extend_from_slice(SIGNATURE_MARK);
         assert_eq!(unsigned(&lying), &*lying);
         assert_eq!(unsigned(SIGNATURE_MARK), SIGNATURE_MARK);
+    }
+
+    /// A module with a used and an unused label, a function, and type information.
+    fn module() -> Vec<u8> {
+        let mut builder = Builder::new(object::Endianness::Little, true);
+        builder.header.e_type = elf::ET_REL;
+        builder.header.e_machine = elf::EM_RISCV;
+        let mut section = |name: &'static str, kind, data| {
+            let section = builder.sections.add();
+            section.name = name.into();
+            section.sh_type = kind;
+            section.sh_addralign = 8;
+            section.data = data;
+            section.id()
+        };
+        let text = section(".text", elf::SHT_PROGBITS, SectionData::Data(vec![0x13; 64].into()));
+        section(".BTF", elf::SHT_PROGBITS, SectionData::Data(vec![7; 1000].into()));
+        section(".modinfo", elf::SHT_PROGBITS, SectionData::Data(b"depends=crc16\0".to_vec().into()));
+        section(".strtab", elf::SHT_STRTAB, SectionData::String);
+        section(".shstrtab", elf::SHT_STRTAB, SectionData::SectionString);
+        let symbols = section(".symtab", elf::SHT_SYMTAB, SectionData::Symbol);
+        let mut symbol = |name: &'static str, bind, kind| {
+            let symbol = builder.symbols.add();
+            symbol.name = name.into();
+            symbol.section = Some(text);
+            symbol.set_st_info(bind, kind);
+            symbol.id()
+        };
+        symbol(".L_unused", elf::STB_LOCAL, elf::STT_NOTYPE);
+        let used = symbol(".L_used", elf::STB_LOCAL, elf::STT_NOTYPE);
+        symbol("helper", elf::STB_LOCAL, elf::STT_FUNC);
+        symbol("init_module", elf::STB_GLOBAL, elf::STT_FUNC);
+        let relocation = object::build::elf::Relocation {
+            r_offset: 4,
+            symbol: Some(used),
+            r_type: elf::R_RISCV_PCREL_LO12_I,
+            r_addend: 0,
+        };
+        let section = builder.sections.add();
+        section.name = ".rela.text".into();
+        section.sh_type = elf::SHT_RELA;
+        section.sh_addralign = 8;
+        section.sh_info_section = Some(text);
+        section.sh_link_section = Some(symbols);
+        section.data = SectionData::Relocation(vec![relocation]);
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn only_what_loading_needs_is_kept() {
+        use object::ObjectSymbol;
+        let whole = module();
+        let small = shrunk(&whole).unwrap();
+        assert!(small.len() + 1000 <= whole.len(), "{} {}", small.len(), whole.len());
+        let file = object::read::elf::ElfFile64::<object::Endianness>::parse(&*small).unwrap();
+        let names: Vec<_> = file.symbols().map(|symbol| symbol.name().unwrap().to_owned()).collect();
+        assert_eq!(names, [".L_used", "helper", "init_module"]);
+        assert!(file.section_by_name(".BTF").is_none());
+        let (offset, relocation) = file.section_by_name(".text").unwrap().relocations().next().unwrap();
+        let object::RelocationTarget::Symbol(target) = relocation.target() else { panic!("{relocation:?}") };
+        assert_eq!((offset, file.symbol_by_index(target).unwrap().name().unwrap()), (4, ".L_used"));
+        assert_eq!(parse("kernel/x.ko", &small).unwrap().depends, ["crc16"]);
+        assert!(shrunk(b"rubbish").is_err());
     }
 
     #[test]
