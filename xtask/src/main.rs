@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `test` | everything that must hold before a change is taken; installs what it needs |
 //! | `tidy` | the rules of the house that the compiler does not know |
+//! | `bench` | figures beside a named peer, kept in a record |
 //! | `fuzz` | hostile input for every parser of it |
 //! | `conformance` | the test suites of others, from a folder outside the tree |
 //!
 //! One module a task; [`run`], [`setup`] and [`workspace`] are shared.
 
+mod bench;
 mod conformance;
 mod fuzz;
 mod readme;
@@ -36,6 +38,8 @@ enum Task {
     Test(test::Options),
     /// Check the rules of the house.
     Tidy,
+    /// Measure beside a peer and append to the record.
+    Bench(bench::Options),
     /// Feed hostile input to parsers, guided by coverage.
     Fuzz(fuzz::Options),
     /// Run the conformance tests in a folder.
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(),
+        Task::Bench(options) => bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Conformance(kind) => conformance::run(&kind),
     };

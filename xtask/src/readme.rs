@@ -52,10 +52,30 @@ fn program() -> PathBuf {
     workspace::target().join("debug/isomorph")
 }
 
+/// The words that a shell makes of a command line.
+fn words(command: &str) -> Result<Vec<String>> {
+    let output =
+        Command::new("bash").args(["-c", &format!("printf '%s\\0' {command}")]).output().context("running bash")?;
+    if !output.status.success() {
+        bail!("bash cannot read it: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.split_terminator('\0').map(str::to_owned).collect())
+}
+
 /// Puts a command line to the parser of the program that it names.
 fn check(command: &str) -> Result<()> {
-    let words: Vec<&str> = command.split_whitespace().collect();
+    let words = words(command)?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
+        ["cargo", "install", "--path", path] => {
+            let manifest = workspace::root().join(path).join("Cargo.toml");
+            let text = std::fs::read_to_string(&manifest).with_context(|| format!("reading {}", manifest.display()))?;
+            if !text.contains("[[bin]]") {
+                bail!("{path} has no program to install");
+            }
+            Ok(())
+        }
         ["cargo", "xtask", ..] => {
             Cli::try_parse_from(&words[1..]).map_err(|error| anyhow::anyhow!("{error}"))?;
             Ok(())
@@ -112,7 +132,7 @@ fn run_block(text: &str) -> Result<()> {
     std::fs::create_dir_all(&state).with_context(|| format!("making {}", state.display()))?;
     let mut command = Command::new("bash");
     command.args(["-euo", "pipefail", "-c", text]).current_dir(workspace::root());
-    run::run(command.env("PATH", path).env("XDG_STATE_HOME", &state).env("XDG_CACHE_HOME", &state))
+    run::run(command.env("PATH", path).env("ISOMORPH_HOME", &state))
 }
 
 #[cfg(test)]
@@ -135,10 +155,20 @@ mod tests {
     }
 
     #[test]
+    fn quotes_are_the_shells() {
+        assert_eq!(
+            words("isomorph run --append 'root=/dev/vda rw'").unwrap(),
+            ["isomorph", "run", "--append", "root=/dev/vda rw"]
+        );
+    }
+
+    #[test]
     fn a_wrong_command_does_not_pass() {
         assert!(check("cargo xtask test --quick").is_ok());
         assert!(check("cargo xtask test --no-such-flag").is_err());
         assert!(check("cargo xtask no-such-task").is_err());
         assert!(check("rm -rf somewhere").is_err());
+        assert!(check("cargo install --path crates/isomorph").is_ok());
+        assert!(check("cargo install --path crates/machine").is_err());
     }
 }

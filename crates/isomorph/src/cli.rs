@@ -162,7 +162,7 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Machine")]
     pub rm: bool,
 
-    /// Forward a port of this host to the guest: [ADDRESS:]HOST:GUEST[/udp]; repeat for more
+    /// Forward a port of this host to the guest: `[ADDRESS:]HOST:GUEST[/udp]`; repeat for more
     #[arg(long, short = 'p', value_name = "HOST:GUEST", conflicts_with = "no_network", help_heading = "Network")]
     pub publish: Vec<Publish>,
 
