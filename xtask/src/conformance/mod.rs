@@ -4,7 +4,7 @@
 //! DIR/**/*.elf --load--> Test --run--> bare machine --tohost--> verdict --compare--> NAME.reference_output, if there is one
 //! ```
 //!
-//! Any folder of RISC-V ELF files will do that report as the suites of RISC-V International do (see [`test`]); what a test is called says
+//! Any folder of RISC-V ELF files will do that report as the suites of RISC-V International do (see [`mod@test`]); what a test is called says
 //! nothing about how it is run. A folder of the tree is a group in the summary.
 //!
 //! Tests run beside each other, [`Options::jobs`] at a time; each is a machine of its own.
