@@ -270,7 +270,7 @@ fn harts_that_fence_each_other_do_not_wait_for_ever() {
     let body = |done: u64| {
         let fence = call(RFENCE, 1, &[0, ALL, 0, 0]);
         format!(
-            "li s1, 2000\nloop:\n{fence}addi s1, s1, -1\nbne s1, zero, loop\nli t0, {:#x}\nli t1, 1\nsd t1, 0(t0)\n",
+            "li s1, 300\nloop:\n{fence}addi s1, s1, -1\nbne s1, zero, loop\nli t0, {:#x}\nli t1, 1\nsd t1, 0(t0)\n",
             RESULTS + done
         )
     };
