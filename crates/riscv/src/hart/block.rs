@@ -38,7 +38,7 @@ use crate::mmu::tlb::Context;
 pub(crate) const BLOCK_INSTRUCTIONS_MAX: usize = 62;
 /// Slots kept by one hart before all are dropped: some 40 MiB.
 const SLOTS_MAX: usize = 1 << 21;
-const JUMPS: usize = 4096;
+const JUMPS: usize = 1 << 14;
 
 /// How a run of handlers ended. One byte, since only results in one register let calls be jumps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

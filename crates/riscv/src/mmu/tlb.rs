@@ -25,6 +25,7 @@ use machine::address::{PAGE_SHIFT, host_size};
 
 const ENTRIES: usize = 2048;
 const FETCH_ENTRIES: usize = 512;
+const FETCHED_WORDS: usize = 256;
 /// Matches no access: the context bits hold the number that is never given out.
 const NEVER: u64 = u64::MAX;
 const CONTEXT_SHIFT: u32 = 3;
@@ -37,9 +38,10 @@ pub struct Class(u8);
 
 impl Class {
     /// How many classes there are.
-    const COUNT: usize = 10;
+    const COUNT: usize = 11;
     /// Accesses of M-mode.
     pub const MACHINE: Self = Self(8);
+    const FETCH: [Self; 2] = [Self(9), Self(10)];
 
     /// Data accesses of S-mode or U-mode.
     #[must_use]
@@ -50,7 +52,7 @@ impl Class {
     /// Fetches of S-mode or U-mode.
     #[must_use]
     pub fn fetch(user: bool) -> Self {
-        Self::data(user, false, false)
+        Self::FETCH[usize::from(user)]
     }
 }
 
@@ -92,18 +94,19 @@ struct Space {
     contexts: [u16; Class::COUNT],
     /// First and last address of the superpages entered.
     large: Option<(u64, u64)>,
-    /// The pages that instructions were fetched from, by a hash of their number.
-    fetched: [u64; 16],
+    /// The pages that instructions were fetched from, by a hash of their number. Large enough that a fence of a data page seldom
+    /// looks like one of code.
+    fetched: Box<[u64; FETCHED_WORDS]>,
 }
 
 impl Space {
     fn new(satp: Satp) -> Self {
-        Self { satp, contexts: [0; Class::COUNT], large: None, fetched: [0; 16] }
+        Self { satp, contexts: [0; Class::COUNT], large: None, fetched: Box::new([0; FETCHED_WORDS]) }
     }
 
     fn fetched_bit(page: u64) -> (usize, u64) {
-        let hash = page ^ page >> 10;
-        (host_size(hash >> 6 & 15), 1 << (hash & 63))
+        let hash = page ^ page >> 14;
+        (host_size(hash >> 6) & (FETCHED_WORDS - 1), 1 << (hash & 63))
     }
 }
 
@@ -289,9 +292,15 @@ impl Tlb {
                 continue;
             }
             let (word, bit) = Space::fetched_bit(page >> PAGE_SHIFT);
-            if space.large.is_some_and(|(low, high)| low <= page && page <= high) || space.fetched[word] & bit != 0 {
+            if space.large.is_some_and(|(low, high)| low <= page && page <= high) {
                 *space = Space::new(space.satp);
                 continue;
+            }
+            if space.fetched[word] & bit != 0 {
+                for class in [Class::MACHINE, Class::FETCH[0], Class::FETCH[1]] {
+                    space.contexts[usize::from(class.0)] = 0;
+                }
+                space.fetched.fill(0);
             }
             for context in space.contexts.iter().filter(|context| **context != 0) {
                 let context = u64::from(*context) << CONTEXT_SHIFT;
@@ -312,6 +321,7 @@ mod tests {
     const OTHER: Satp = Satp(8 << 60 | 6 << 44 | 0x80001);
     const USER: Class = Class(1);
     const SUPERVISOR: Class = Class(0);
+    const FETCH: Class = Class::FETCH[1];
 
     fn tlb() -> Tlb {
         let mut tlb = Tlb::new();
@@ -397,16 +407,19 @@ mod tests {
     #[test]
     fn a_fence_of_a_fetched_page_changes_the_fetch_context() {
         let mut tlb = tlb();
+        tlb.select(SPACE, USER, FETCH);
+        tlb.enter(0x3000, frame(3), READ, 12);
         tlb.enter_fetch(0x1000, 0x8000_0000, 12);
         let before = tlb.fetch_context();
         assert_eq!(tlb.fetch(0x1ffe), Some(0x8000_0000));
         tlb.flush_page(0x9_9000, None);
-        tlb.select(SPACE, USER, USER);
+        tlb.select(SPACE, USER, FETCH);
         assert_eq!(tlb.fetch_context(), before);
         tlb.flush_page(0x1000, None);
-        tlb.select(SPACE, USER, USER);
+        tlb.select(SPACE, USER, FETCH);
         assert_ne!(tlb.fetch_context(), before);
         assert_eq!(tlb.fetch(0x1ffe), None);
+        assert_eq!(tlb.read(0x3000, 8), Some(frame(3)), "data is another context's");
     }
 
     #[test]
