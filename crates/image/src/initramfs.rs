@@ -9,7 +9,7 @@ use crate::error::Error;
 /// The modules without which there is no root file system.
 pub(crate) const MODULES: &[&str] = &["virtio_mmio", "virtio_blk", "ext4"];
 /// Modules that every start loads sooner or later. Out of the initramfs they need not be decompressed by the guest.
-pub(crate) const USEFUL_MODULES: &[&str] = &["virtio_net", "virtio_rng", "autofs4", "ip_tables", "af_packet"];
+pub(crate) const USEFUL_MODULES: &[&str] = &["virtio_net", "virtio_rng", "autofs4", "ip_tables", "af_packet", "8021q"];
 
 /// What the script uses of busybox.
 const APPLETS: &[&str] = &["findfs", "insmod", "mount", "sh", "sleep", "switch_root", "umount"];

@@ -17,8 +17,8 @@
 //! `.pull-*` directories that the next pull deletes. The crate prints nothing: it tells a [`Progress`] how far it is. It knows
 //! no engine: the guest's part of the work is run by a [`Configurator`] that the caller provides.
 //!
-//! Cost: some 160 MB of packages to fetch, 15 s of host processor to unpack and lay out, and a boot of the guest that retires about
-//! ten thousand million instructions.
+//! Cost: some 160 MB of packages to fetch, some 15 s of host processor to unpack and lay out, and a boot of the guest that retires about
+//! nine thousand million instructions. The image takes 210 MB; a machine of it shows its prompt after under four thousand million.
 
 mod apt;
 mod configure;
