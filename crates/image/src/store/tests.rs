@@ -82,16 +82,13 @@ fn a_failed_build_leaves_nothing() {
     assert_eq!(left, [OsStr::new(LOCK)]);
 }
 
-/// The builder of the test below, run as a process of its own to be killed.
-#[test]
-#[ignore = "run by a_killed_pull_leaves_no_image"]
-fn builder_that_never_ends() {
-    let Some(root) = std::env::var_os("IMAGE_TEST_ROOT") else { return };
-    let store = ImageStore::open(Path::new(&root), Path::new(&root));
+/// A pull that never ends, for a process of its own to be killed in.
+fn build_for_ever(root: &Path) -> ! {
+    let store = ImageStore::open(root, root);
     let ended = store.install("debian", false, &mut Silent, |directory, _| {
         let manifest = make(directory, "debian", "half");
         Image::write(directory, &manifest)?;
-        fs::write(Path::new(&root).join(".begun"), "").unwrap();
+        fs::write(root.join(".begun"), "").unwrap();
         std::thread::sleep(Duration::from_secs(600));
         Ok(manifest)
     });
@@ -100,10 +97,15 @@ fn builder_that_never_ends() {
 
 #[test]
 fn a_killed_pull_leaves_no_image() {
+    const ROOT: &str = "IMAGE_TEST_ROOT";
+    // This test runs itself again as the process to be killed.
+    if let Some(root) = std::env::var_os(ROOT) {
+        build_for_ever(Path::new(&root));
+    }
     let (_root, store) = store();
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "store::tests::builder_that_never_ends"])
-        .env("IMAGE_TEST_ROOT", store.root())
+        .args(["--exact", "store::tests::a_killed_pull_leaves_no_image"])
+        .env(ROOT, store.root())
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
