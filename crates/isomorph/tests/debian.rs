@@ -106,7 +106,7 @@ fn guest_published_ports_lead_into_the_guest_and_a_reboot_comes_back() {
     let port: u16 = published.split("127.0.0.1:").nth(1).unwrap().split(':').next().unwrap().parse().unwrap();
     debian.run(
         "cat > /root/serve.pl <<'END'\nuse IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 7777, Listen => 5, ReuseAddr => 1) or die; \
-         while (my $c = $s->accept) { my $l = <$c>; print $c \"heard $l\"; close $c }\nEND\nperl /root/serve.pl & sleep 2",
+         while (my $c = $s->accept) { my $l = <$c>; print $c \"heard $l\"; close $c }\nEND\nperl /root/serve.pl > /dev/null & sleep 2",
         SOON,
     );
     let deadline = Instant::now() + SOON;

@@ -145,7 +145,9 @@ impl Session {
 
     /// Runs a shell command in the guest: its output, and its status.
     pub fn shell(&mut self, command: &str, timeout: Duration) -> (String, i32) {
-        self.send(&format!("{command}\necho \"<<$?>>\"\n"));
+        // One compound command, which the shell reads to its end before it runs anything, and no input for what it runs: apt-get would
+        // read what is typed ahead.
+        self.send(&format!("{{ {command}\n}} < /dev/null; echo \"<<$?>>\"\n"));
         let output = self.expect("<<", timeout);
         let status = self.expect(">>", Duration::from_secs(10));
         (output.replace('\r', ""), status.trim().parse().unwrap())
