@@ -139,7 +139,7 @@ impl Session {
         }
         self.expect("# ", Duration::from_secs(120));
         // No echo, no colours, a prompt that is not mistaken for anything else.
-        self.send("stty -echo; PS1=; TERM=dumb; echo ready''.\n");
+        self.send("stty -echo; PS1=; PS2=; TERM=dumb; echo ready''.\n");
         self.expect("ready.", Duration::from_secs(30));
     }
 
