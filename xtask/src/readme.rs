@@ -140,6 +140,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_bare_cargo_run_means_the_command() {
+        let metadata = workspace::metadata().unwrap();
+        let members = metadata["workspace_default_members"].as_array().unwrap();
+        let packages =
+            metadata["packages"].as_array().unwrap().iter().filter(|package| members.contains(&package["id"]));
+        let targets = packages.flat_map(|package| package["targets"].as_array().unwrap());
+        let programs: Vec<_> = targets
+            .filter(|target| target["kind"] == serde_json::json!(["bin"]))
+            .map(|target| &target["name"])
+            .collect();
+        assert_eq!(programs, ["isomorph"]);
+    }
+
+    #[test]
     fn blocks_are_found_by_their_mark() {
         let text = "intro\n```sh\na\nb\n```\n```rust\nfn f() {}\n```\n```sh check\nc\n```\n```\nd\n```\n";
         let expected = [
