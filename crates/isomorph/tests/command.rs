@@ -58,15 +58,22 @@ fn missing_and_wrong_files_are_named() {
     header[56..60].copy_from_slice(b"RSC\x05");
     header[16..24].copy_from_slice(&(8u64 << 20).to_le_bytes());
     let truncated = file("truncated", &header[..60]);
+    let mut efi = [0; 100];
+    efi[..64].copy_from_slice(&header);
+    efi[..2].copy_from_slice(b"MZ");
+    efi[60..64].copy_from_slice(&64_u32.to_le_bytes());
+    let cut_efi = file("cut_efi", &efi[..80]);
     for (kernel, said) in [
         ("/nonexistent/Image", "/nonexistent/Image"),
         (&text, "kernel"),
         (&empty, "is empty"),
         (&this_program, "x86-64"),
         (&truncated, "truncated"),
+        (&cut_efi, "truncated"),
     ] {
         let line = failure(isomorph(home.path()).args(["run", "--kernel", kernel]), 1);
         assert!(line.contains(said), "{kernel}: {line}");
+        assert!(line.matches("os error").count() < 2, "a cause is told once: {line}");
     }
 }
 

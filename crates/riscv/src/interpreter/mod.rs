@@ -225,8 +225,8 @@ impl Hart {
         let alone = self.config.monitor_sbi || self.privilege == Privilege::Machine;
         (alone && self.traps_count > TRAPS_MAX).then(|| {
             Exit::Fault(format!(
-                "hart {}: endless traps: {:?} (value {:#x}) at pc {pc:#x}, handler at {:#x}, in {:?} mode",
-                self.config.id, trap.cause, trap.value, self.pc, self.privilege
+                "endless traps: {:?} (value {:#x}) at pc {pc:#x}, handler at {:#x}, in {:?} mode",
+                trap.cause, trap.value, self.pc, self.privilege
             ))
         })
     }

@@ -53,14 +53,8 @@ impl fmt::Display for LoadError {
     }
 }
 
-impl std::error::Error for LoadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.problem {
-            Problem::Read(cause) => Some(cause),
-            _ => None,
-        }
-    }
-}
+// The message holds the cause already, so there is no `source`: a report of both would say it twice.
+impl std::error::Error for LoadError {}
 
 /// What is wrong with an image.
 #[derive(Debug, thiserror::Error)]

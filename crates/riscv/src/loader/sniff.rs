@@ -172,20 +172,21 @@ pub(super) fn linux_image(bytes: Vec<u8>, ram: Ram) -> Result<Program, Problem> 
     Ok(Program { segments: vec![Segment { at, file: 0..bytes.len(), size }], entry: at, bytes })
 }
 
-/// Where the last section of an EFI program ends in the file.
+/// How long the file of an EFI program has to be: to the end of its headers and of its last section. `None` if it is not one.
 fn pe_end(bytes: &[u8]) -> Option<u64> {
-    pe_processor(bytes)?;
-    let coff = usize::try_from(field::<4>(bytes, 0x3c)?).ok()?;
-    let header = bytes.get(coff..)?;
-    let sections = usize::try_from(field::<2>(header, 6)?).ok()?;
-    let optional_header_size = usize::try_from(field::<2>(header, 20)?).ok()?;
-    let table = header.get(24 + optional_header_size..)?;
-    (0..sections)
-        .map_while(|index| {
-            let section = table.get(index * 40..)?;
-            Some(field::<4>(section, 16)? + field::<4>(section, 20)?)
-        })
-        .max()
+    const HEADER_SIZE: u64 = 24;
+    const SECTION_SIZE: u64 = 40;
+    let start = field::<4>(bytes, 0x3c).filter(|_| bytes.starts_with(b"MZ"))?;
+    let header = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
+    let (Some(sections), Some(optional_header_size)) = (field::<2>(header, 6), field::<2>(header, 20)) else {
+        return Some(start + HEADER_SIZE);
+    };
+    let table = HEADER_SIZE + optional_header_size;
+    let ends = (0..sections).map_while(|index| {
+        let section = header.get(usize::try_from(table + index * SECTION_SIZE).ok()?..)?;
+        Some(field::<4>(section, 16)? + field::<4>(section, 20)?)
+    });
+    ends.chain([start + table + sections * SECTION_SIZE]).max()
 }
 
 /// Unpacks gzip data and EFI zboot files (whose payload is gzip data); anything else comes back as it is.
