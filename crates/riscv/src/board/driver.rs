@@ -1,5 +1,6 @@
 //! The thread that takes a machine through its life.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -8,11 +9,19 @@ use devices::syscon::PowerRequest;
 use machine::lifecycle::{State, StopReason, Verb};
 
 use super::Shared;
+use super::debug::{Report, Reporter, Request};
 use super::power::Event;
+use crate::hart::debug::{Points, Stop};
 
 /// Starts the driver and the threads of the harts, which wait at the gate.
 pub(super) fn spawn(shared: &Arc<Shared>, events: mpsc::Receiver<Event>) -> io::Result<JoinHandle<()>> {
-    let mut driver = Driver { shared: Arc::clone(shared), harts: Vec::new() };
+    let mut driver = Driver {
+        shared: Arc::clone(shared),
+        harts: Vec::new(),
+        moving: false,
+        devices_paused: false,
+        halt: Halt::default(),
+    };
     for id in 0..shared.parts.vcpus.len() {
         let shared = Arc::clone(shared);
         let body = move || {
@@ -27,6 +36,28 @@ pub(super) fn spawn(shared: &Arc<Shared>, events: mpsc::Receiver<Event>) -> io::
 struct Driver {
     shared: Arc<Shared>,
     harts: Vec<JoinHandle<()>>,
+    /// The gate is open and the clock goes: the machine runs, and is not halted.
+    moving: bool,
+    /// Devices are made as if they had been resumed.
+    devices_paused: bool,
+    halt: Halt,
+}
+
+/// The debugger's side of the machine.
+#[derive(Default)]
+struct Halt {
+    halted: bool,
+    reporter: Option<Reporter>,
+    /// Watchpoints that were hit while another stop was reported.
+    kept: VecDeque<(usize, Stop)>,
+}
+
+impl Halt {
+    fn report(&self, report: Report) {
+        if let Some(reporter) = &self.reporter {
+            reporter(report);
+        }
+    }
 }
 
 impl Driver {
@@ -43,12 +74,11 @@ impl Driver {
                     let _ = answer.send(next.map(|_| ()));
                 }
                 Event::Inspect(look) => {
-                    let running = self.shared.progress().state == State::Running;
-                    if running {
+                    if self.moving {
                         self.close_gate();
                     }
                     look(&self.shared.parts);
-                    if running {
+                    if self.moving {
                         self.shared.parts.gate.open();
                     }
                 }
@@ -58,6 +88,7 @@ impl Driver {
                     self.reset();
                     self.shared.parts.gate.release();
                 }
+                Event::Debug(request) => self.debug(request),
                 Event::Fault(why) => self.end(StopReason::Fault(why)),
             }
             if self.shared.progress().state == State::Stopped {
@@ -77,26 +108,84 @@ impl Driver {
     }
 
     fn perform(&mut self, verb: Verb) {
-        let parts = &self.shared.parts;
         match verb {
-            Verb::Start => {
-                parts.clock.resume();
-                self.set_state(State::Running);
-                parts.gate.open();
-            }
-            Verb::Pause => {
-                self.close_gate();
-                parts.pause_devices();
-                parts.clock.pause();
-                self.set_state(State::Paused);
-            }
-            Verb::Resume => {
-                parts.clock.resume();
-                parts.resume_devices();
-                self.set_state(State::Running);
-                parts.gate.open();
-            }
+            Verb::Start | Verb::Resume => self.go(State::Running),
+            Verb::Pause => self.go(State::Paused),
             Verb::Stop => self.end(StopReason::Requested),
+        }
+    }
+
+    /// Enters `state`, and has the machine move or stand still as that and the debugger want.
+    fn go(&mut self, state: State) {
+        let parts = &self.shared.parts;
+        let moves = state == State::Running && !self.halt.halted;
+        if self.moving && !moves {
+            self.close_gate();
+            parts.pause_devices();
+            self.devices_paused = true;
+            parts.clock.pause();
+        }
+        if !self.moving && moves {
+            parts.clock.resume();
+            if std::mem::take(&mut self.devices_paused) {
+                parts.resume_devices();
+            }
+        }
+        self.set_state(state);
+        if !self.moving && moves {
+            parts.gate.open();
+        }
+        self.moving = moves;
+    }
+
+    /// Has the machine move or stand still, after a change of `halted`.
+    fn follow_halt(&mut self) {
+        let state = self.shared.progress().state;
+        self.go(state);
+    }
+
+    fn debug(&mut self, request: Request) {
+        match request {
+            Request::Attach(reporter) => {
+                self.halt = Halt { halted: true, reporter: Some(reporter), kept: VecDeque::new() };
+                self.follow_halt();
+            }
+            Request::Interrupt => {
+                self.halt.halted = true;
+                self.follow_halt();
+                self.halt.report(Report::Interrupted);
+            }
+            Request::Resume(moves) => match self.halt.kept.pop_front() {
+                Some((hart, stop)) => self.halt.report(Report::Stopped { hart, stop }),
+                None => {
+                    self.shared.parts.set_moves(&moves);
+                    self.halt.halted = false;
+                    self.follow_halt();
+                }
+            },
+            Request::Detach => {
+                self.shared.parts.forget_moves();
+                if self.moving {
+                    self.close_gate();
+                }
+                self.shared.parts.set_points(Points::default());
+                if self.moving {
+                    self.shared.parts.gate.open();
+                }
+                self.halt = Halt::default();
+                self.follow_halt();
+            }
+            Request::Stopped { hart, stop } => {
+                let first = !self.halt.halted;
+                if first && self.halt.reporter.is_some() {
+                    self.halt.halted = true;
+                    self.follow_halt();
+                    self.halt.report(Report::Stopped { hart, stop });
+                } else if self.halt.halted && matches!(stop, Stop::Watchpoint { .. }) {
+                    self.halt.kept.push_back((hart, stop));
+                }
+                self.shared.parts.gate.release();
+            }
         }
     }
 
@@ -109,7 +198,7 @@ impl Driver {
             Ok(()) => {
                 let mut progress = self.shared.progress();
                 progress.resets_count += 1;
-                if progress.state == State::Running {
+                if self.moving {
                     parts.gate.open();
                 }
             }
@@ -125,11 +214,13 @@ impl Driver {
             // A thread that panicked has said so, and the machine's fault is in the queue or is this reason.
             let _ = hart.join();
         }
-        if self.shared.progress().state != State::Paused {
+        if !self.devices_paused {
             parts.pause_devices();
         }
+        self.moving = false;
         parts.flush_console();
         parts.clock.pause();
+        self.halt.report(Report::Ended(reason.clone()));
         let mut progress = self.shared.progress();
         progress.state = State::Stopped;
         progress.reason.get_or_insert(reason);

@@ -12,6 +12,8 @@ struct State {
     holds_count: usize,
     ended: bool,
     inside_count: usize,
+    /// The harts that do not pass, open or not.
+    staying: Vec<usize>,
 }
 
 /// See the [module](self). Closed at first.
@@ -39,7 +41,7 @@ impl Drop for Pass<'_> {
 
 impl Gate {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is three plain values, right between any two statements.
+        // The state is some plain values, right between any two statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -47,14 +49,14 @@ impl Gate {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the gate to open. `None` when it never will again.
-    pub(super) fn enter(&self) -> Option<Pass<'_>> {
+    /// Hart `id` waits for the gate to open. `None` when it never will again.
+    pub(super) fn enter(&self, id: usize) -> Option<Pass<'_>> {
         let mut state = self.lock();
         loop {
             if state.ended {
                 return None;
             }
-            if state.open && state.holds_count == 0 {
+            if state.open && state.holds_count == 0 && !state.staying.contains(&id) {
                 state.inside_count += 1;
                 return Some(Pass { gate: self });
             }
@@ -65,6 +67,12 @@ impl Gate {
     /// Lets harts pass.
     pub(super) fn open(&self) {
         self.lock().open = true;
+        self.changed.notify_all();
+    }
+
+    /// From now on these harts do not pass; those inside are not asked to leave.
+    pub(super) fn set_staying(&self, staying: Vec<usize>) {
+        self.lock().staying = staying;
         self.changed.notify_all();
     }
 

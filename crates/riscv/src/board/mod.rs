@@ -15,6 +15,7 @@
 //! Cost: an idle hart's thread sleeps on the host until its timer or an interrupt; there is no periodic work.
 
 mod build;
+pub mod debug;
 mod driver;
 mod gate;
 mod hsm;

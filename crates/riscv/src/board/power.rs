@@ -6,8 +6,10 @@ use devices::syscon::{PowerRequest, PowerSwitch};
 use machine::lifecycle::{IllegalTransition, Verb};
 
 use super::build::Parts;
+use super::debug::Request;
 use super::gate::Gate;
 use crate::hart::HartSignals;
+use crate::hart::debug::Stop;
 
 /// What the machine's driver does, one after the other.
 pub(super) enum Event {
@@ -17,6 +19,8 @@ pub(super) enum Event {
     Inspect(Box<dyn FnOnce(&Parts) + Send>),
     /// The guest asks for this; the gate is held until it is done.
     Power(PowerRequest),
+    /// A debugger wants something, or is to be told something.
+    Debug(Request),
     /// The guest cannot go on: why, in one line. The gate is held.
     Fault(String),
 }
@@ -46,6 +50,11 @@ impl Switch {
         self.call_harts();
         // Without a driver the machine has already stopped.
         let _ = self.queue.send(event);
+    }
+
+    /// A hart has stopped for the debugger.
+    pub(super) fn stopped(&self, hart: usize, stop: Stop) {
+        self.stop_for(Event::Debug(Request::Stopped { hart, stop }));
     }
 
     /// The guest cannot go on.

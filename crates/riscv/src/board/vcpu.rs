@@ -1,5 +1,6 @@
 //! A hart's thread: runs the guest, sleeps when the guest does, and serves its supervisor calls.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::gate::Gate;
 use super::hsm::{Entry, HartState, Lifecycle};
 use super::power::Switch;
 use super::supervisor::{Supervisor, Then};
+use crate::hart::debug::Stop;
 use crate::hart::{Exit, Hart, HartSignals};
 use crate::sbi::pmu::Pmu;
 
@@ -28,6 +30,8 @@ pub(super) struct Vcpu {
     pub(super) signals: Arc<HartSignals>,
     pub(super) lifecycle: Lifecycle,
     core: Mutex<Core>,
+    /// A debugger has the hart step: while its program counter is in this range.
+    step: Mutex<Option<Range<u64>>>,
 }
 
 /// Where and how a hart begins after a reset of the machine.
@@ -45,13 +49,22 @@ impl Vcpu {
     pub(super) fn new(id: usize, hart: Hart) -> Self {
         let signals = Arc::clone(hart.signals());
         let core = Mutex::new(Core { hart, pmu: Pmu::default() });
-        Self { id, signals, lifecycle: Lifecycle::new(HartState::Stopped), core }
+        Self { id, signals, lifecycle: Lifecycle::new(HartState::Stopped), core, step: Mutex::new(None) }
     }
 
     /// The hart itself: waits until its thread is outside the gate.
     pub(super) fn core(&self) -> MutexGuard<'_, Core> {
         // A thread that panicked inside is reported as a fault of the machine, which never runs it again.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the hart moves from now on: steps, or runs. It is outside the gate.
+    pub(super) fn set_step(&self, step: Option<Range<u64>>) {
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = step;
+    }
+
+    fn step(&self) -> Option<Range<u64>> {
+        self.step.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts the hart into its state after a reset of the machine.
@@ -66,7 +79,7 @@ impl Vcpu {
 
     /// The thread's body, with all harts of the machine: ends when the gate does.
     pub(super) fn serve(&self, gate: &Gate, vcpus: &[Self], supervisor: &Supervisor) {
-        while let Some(_pass) = gate.enter() {
+        while let Some(_pass) = gate.enter(self.id) {
             let _report = ReportPanic { id: self.id, switch: &supervisor.switch };
             let mut core = self.core();
             self.turn(&mut core, vcpus, supervisor);
@@ -75,16 +88,22 @@ impl Vcpu {
 
     /// Runs the hart until someone wants its attention.
     fn turn(&self, core: &mut Core, vcpus: &[Self], supervisor: &Supervisor) {
+        let step = self.step();
         loop {
             match self.lifecycle.get() {
-                HartState::Started | HartState::Suspended => match core.hart.run() {
+                HartState::Started | HartState::Suspended => match self.advance(core, step.as_ref()) {
                     Exit::Attention => return,
+                    Exit::Idle if step.is_some() => return supervisor.switch.stopped(self.id, Stop::Step),
                     Exit::Idle => self.sleep(core, &supervisor.time),
                     Exit::SupervisorCall => {
                         if let Then::Leave = supervisor.call(vcpus, self, core) {
                             return;
                         }
+                        if step.is_some() {
+                            return supervisor.switch.stopped(self.id, Stop::Step);
+                        }
                     }
+                    Exit::Debug(stop) => return supervisor.switch.stopped(self.id, stop),
                     Exit::Fault(why) => return supervisor.switch.fault(format!("hart {}: {why}", self.id)),
                 },
                 HartState::StartPending(_) => {
@@ -92,6 +111,8 @@ impl Vcpu {
                         start(&mut core.hart, address, opaque);
                     }
                 }
+                // There is nothing to execute.
+                HartState::Stopped if step.is_some() => return supervisor.switch.stopped(self.id, Stop::Step),
                 HartState::Stopped => {
                     self.signals.sleep(None);
                     // Nothing is lost: whatever was asked of the hart while it was stopped is moot once it starts afresh.
@@ -100,6 +121,13 @@ impl Vcpu {
                     }
                 }
             }
+        }
+    }
+
+    fn advance(&self, core: &mut Core, step: Option<&Range<u64>>) -> Exit {
+        match step {
+            Some(range) => core.hart.step_debugged(range),
+            None => core.hart.run(),
         }
     }
 

@@ -176,6 +176,8 @@ pub(crate) struct Block {
     pub(crate) second_half: Option<u64>,
     /// It lives until the cache is cleared.
     kept: bool,
+    /// A debugger wants a look before it is executed: see [`super::debug`].
+    pub(crate) checked: bool,
     slots: Box<[Slot]>,
 }
 
@@ -189,6 +191,8 @@ pub(crate) struct Parts {
     pub(crate) second_half: Option<u64>,
     /// Offset of the taken exit.
     pub(crate) taken: i64,
+    /// A debugger wants a look before it is executed.
+    pub(crate) checked: bool,
 }
 
 impl Block {
@@ -211,6 +215,7 @@ impl Block {
             physical: parts.physical,
             second_half: parts.second_half,
             kept: true,
+            checked: parts.checked,
             slots,
         }
     }
@@ -222,7 +227,7 @@ impl Block {
 
     /// Whether an exit inside the page may lead to it for good. Where its second half is, if it has one, depends on the translation.
     pub(crate) fn may_be_linked(&self) -> bool {
-        self.kept && self.second_half.is_none()
+        self.kept && self.second_half.is_none() && !self.checked
     }
 
     /// The number of the instruction at `cursor`, counted from zero.
@@ -409,6 +414,7 @@ impl BlockCache {
                 physical: 0,
                 second_half: None,
                 taken: 0,
+                checked: false,
             },
             self.epoch,
         ))

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod block;
 pub mod csr;
+pub mod debug;
 pub mod signals;
 pub mod status;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use machine::memory::GuestMemory;
 use self::access::Reservation;
 use self::block::{BlockCache, BlockRef, Cursor};
 use self::csr::Csrs;
+use self::debug::{Debug, Stop};
 use self::trap::Trap;
 use crate::mmu::pmp::Pmp;
 use crate::mmu::tlb::Tlb;
@@ -66,6 +68,8 @@ pub enum Exit {
     Idle,
     /// An `ecall` from S-mode with [`HartConfig::monitor_sbi`]. The program counter is already past it: answer in `a0` and `a1`, and run again.
     SupervisorCall,
+    /// A breakpoint, a watchpoint or the end of a step: see [`debug`].
+    Debug(Stop),
     /// The guest can go no further: one line that says why.
     Fault(String),
 }
@@ -129,6 +133,8 @@ pub struct Hart {
     pub(crate) memory: Arc<GuestMemory>,
     pub(crate) bus: Arc<Bus>,
     pub(crate) time: Arc<dyn TimeSource>,
+    /// While someone looks at the hart.
+    pub(crate) debug: Option<Box<Debug>>,
 }
 
 // SAFETY: the references to blocks that it holds are into boxes that it owns; nothing in it is tied to a thread.
@@ -172,6 +178,7 @@ impl Hart {
             memory,
             bus,
             time,
+            debug: None,
         };
         hart.reset(0);
         hart

@@ -105,17 +105,32 @@ impl Hart {
     /// Executes until one of the reasons of [`Exit`].
     pub fn run(&mut self) -> Exit {
         self.signals.enter();
-        let exit = loop {
-            if let Some(exit) = self.look() {
-                break exit;
-            }
-            self.begin_slice(SLICE);
-            if let Some(exit) = self.execute(false) {
-                break exit;
+        let exit = if self.debug.is_some() {
+            self.run_debugged()
+        } else {
+            loop {
+                if let Some(exit) = self.look() {
+                    break exit;
+                }
+                if let Some(exit) = self.execute_slice() {
+                    break exit;
+                }
             }
         };
         self.signals.leave();
         exit
+    }
+
+    /// Interprets some thousand instructions.
+    pub(crate) fn execute_slice(&mut self) -> Option<Exit> {
+        self.begin_slice(SLICE);
+        self.execute(false)
+    }
+
+    /// Interprets one instruction, or takes the trap that it causes.
+    pub(crate) fn execute_one(&mut self) -> Option<Exit> {
+        self.begin_slice(1);
+        self.execute(true)
     }
 
     /// Executes one instruction, or takes one trap or interrupt. `None` if nothing else happened.
@@ -124,19 +139,25 @@ impl Hart {
         let pc = self.pc;
         let exit = self.look().or_else(|| {
             // Not if an interrupt was taken.
-            if self.pc == pc {
-                self.begin_slice(1);
-                self.execute(true)
-            } else {
-                None
-            }
+            if self.pc == pc { self.execute_one() } else { None }
         });
         self.signals.leave();
         exit
     }
 
     /// What the outside wants, and whether an interrupt is due.
-    fn look(&mut self) -> Option<Exit> {
+    pub(crate) fn look(&mut self) -> Option<Exit> {
+        if self.look_outside() {
+            return Some(Exit::Attention);
+        }
+        if let Some(bit) = self.deliverable_interrupt() {
+            self.take_interrupt(bit);
+        }
+        None
+    }
+
+    /// Fences and timers; whether someone wants attention.
+    pub(crate) fn look_outside(&mut self) -> bool {
         let polled = self.signals.take_poll();
         if polled.fence() {
             let (fences, ticket) = self.signals.take_fences();
@@ -146,13 +167,7 @@ impl Hart {
             self.signals.acknowledge_fences(ticket);
         }
         self.look_at_timers();
-        if polled.attention() {
-            return Some(Exit::Attention);
-        }
-        if let Some(bit) = self.deliverable_interrupt() {
-            self.take_interrupt(bit);
-        }
-        None
+        polled.attention()
     }
 
     fn begin_slice(&mut self, instructions: i64) {
@@ -210,6 +225,10 @@ impl Hart {
 
     /// Takes the exception in `trap`. An endless row of them is a fault.
     fn raise(&mut self) -> Option<Exit> {
+        // A debugger has the hart stop in front of the instruction.
+        if let Some(exit) = self.exit.take() {
+            return Some(exit);
+        }
         let (pc, trap) = (self.pc, self.trap);
         self.take_exception(trap);
         // A trap uses up budget, too, so that a slice of nothing but traps ends.
@@ -270,6 +289,9 @@ impl Hart {
         if !single && let Some(block) = self.blocks.jump(pc, context) {
             return Ok(block);
         }
+        if self.debug.is_some() && !single {
+            self.look_at_points()?;
+        }
         let (physical, cacheable) = self.fetch_address(pc)?;
         if single || !cacheable {
             let parts = self.assemble(pc, physical.0, 1)?;
@@ -278,14 +300,21 @@ impl Hart {
         if let Some(block) = self.blocks.get(physical.0)
             && self.still_right(pc, block)?
         {
-            self.blocks.enter_jump(pc, self.tlb.fetch_context(), self.tlb.round(), block);
+            self.enter_jump(pc, block);
             return Ok(block);
         }
         let parts = self.assemble(pc, physical.0, BLOCK_INSTRUCTIONS_MAX)?;
         let block = self.blocks.insert(Block::new(parts, self.blocks.epoch));
-        // Fetching may have selected a new context.
-        self.blocks.enter_jump(pc, self.tlb.fetch_context(), self.tlb.round(), block);
+        self.enter_jump(pc, block);
         Ok(block)
+    }
+
+    /// Lets the next jump to `pc` find `block`.
+    fn enter_jump(&mut self, pc: u64, block: BlockRef) {
+        if !block.checked {
+            // Fetching may have selected a new context.
+            self.blocks.enter_jump(pc, self.tlb.fetch_context(), self.tlb.round(), block);
+        }
     }
 
     /// Whether `block`, found by its physical address, is what is at `pc` now.
@@ -316,8 +345,16 @@ impl Hart {
 
     /// Decodes at most `limit` instructions from `pc`, which is at `physical`.
     fn assemble(&mut self, pc: u64, physical: u64, limit: usize) -> Result<Parts, Trap> {
-        let mut parts =
-            Parts { slots: Vec::new(), count: 0, long: 0, source: Vec::new(), physical, second_half: None, taken: 0 };
+        let mut parts = Parts {
+            slots: Vec::new(),
+            count: 0,
+            long: 0,
+            source: Vec::new(),
+            physical,
+            second_half: None,
+            taken: 0,
+            checked: false,
+        };
         let page_end = (physical | (PAGE_SIZE - 1)) + 1;
         let mut offset = 0;
         loop {
@@ -340,6 +377,14 @@ impl Hart {
                 }
                 if long { low | half(at + 2) << 16 } else { low }
             };
+            if let Some(debug) = &self.debug
+                && debug.is_checked(at, bits)
+            {
+                if parts.count > 0 {
+                    break;
+                }
+                parts.checked = true;
+            }
             #[allow(clippy::cast_possible_truncation, reason = "the halves of the bits")]
             parts.source.extend_from_slice(&[bits as u16, (bits >> 16) as u16][..if long { 2 } else { 1 }]);
             parts.long |= u64::from(long) << parts.count;

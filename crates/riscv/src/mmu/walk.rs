@@ -205,6 +205,35 @@ fn attempt(
     Err(Fault::Page)
 }
 
+/// Where `at` leads by the page tables of `satp`, whatever the permissions, and without setting accessed or dirty bits: for debuggers. `None` if
+/// nowhere.
+#[must_use]
+pub fn look_up(memory: &GuestMemory, satp: Satp, at: u64) -> Option<u64> {
+    let levels = satp.levels()?;
+    if levels == 0 {
+        return Some(at);
+    }
+    let unused = 64 - (12 + 9 * levels);
+    if ((at << unused).cast_signed() >> unused).cast_unsigned() != at {
+        return None;
+    }
+    let mut table = satp.root();
+    for level in (0..levels).rev() {
+        let entry = memory.load::<u64>(GuestPhysical(table + (at >> (12 + 9 * level) & 0x1ff) * 8)).ok()?;
+        let page = (entry >> pte::PPN_SHIFT & pte::PPN_MASK) << 12;
+        if entry & pte::V == 0 {
+            return None;
+        }
+        if entry & (pte::R | pte::X) != 0 {
+            let size_shift = if entry & pte::N != 0 { 16 } else { 12 + 9 * level };
+            let inside = (1 << size_shift) - 1;
+            return Some(page & !inside | at & inside);
+        }
+        table = page;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

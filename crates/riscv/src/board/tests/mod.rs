@@ -1,5 +1,6 @@
 //! Tiny guests, written with the test assembler, on whole boards.
 
+mod debug;
 mod life;
 mod sbi;
 

@@ -1,0 +1,180 @@
+//! The machine as a debugger sees it: harts that halt all together, and move one by one.
+//!
+//! A debugger *halts* the machine: the gate closes, devices and the clock stand still, as in a pause, but beside the machine's own state, so that a
+//! paused machine can be looked at and a halted one not be resumed by mistake. The first hart that stops halts the others. What a second hart
+//! reports meanwhile is mostly found again when it moves on: it stands before its breakpoint. Only a watchpoint, which it stands behind,
+//! is kept and reported in place of the next move.
+
+use std::ops::Range;
+use std::sync::{Arc, mpsc};
+
+use devices::syscon::{PowerRequest, PowerSwitch};
+use machine::GuestPhysical;
+use machine::lifecycle::StopReason;
+
+use super::Board;
+use super::build::Parts;
+use super::power::Event;
+use crate::hart::debug::{Points, Stop, Tracer};
+use crate::hart::{Fence, Hart};
+
+/// What a debugger is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A hart has stopped, and all others stand still.
+    Stopped {
+        /// Its number.
+        hart: usize,
+        /// Why.
+        stop: Stop,
+    },
+    /// [`Board::interrupt`] has been done: all harts stand still.
+    Interrupted,
+    /// The machine has ended.
+    Ended(StopReason),
+}
+
+/// Who is told.
+pub type Reporter = Box<dyn Fn(Report) + Send>;
+
+/// What a hart does when a halted machine moves on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// It stays where it is.
+    Stay,
+    /// It runs.
+    Run,
+    /// It executes one instruction, and others while its program counter stays in this range.
+    Step(Range<u64>),
+}
+
+/// What a debugger asks of the driver.
+pub(super) enum Request {
+    Attach(Reporter),
+    Interrupt,
+    Resume(Vec<Move>),
+    Detach,
+    /// A hart has stopped; the gate is held.
+    Stopped {
+        hart: usize,
+        stop: Stop,
+    },
+}
+
+impl Board {
+    /// Halts the machine, started or not, on behalf of a debugger, which replaces any earlier one.
+    pub fn attach_debugger(&self, report: Reporter) {
+        self.request(Request::Attach(report));
+        // Events are done in their order: after this the machine is halted.
+        self.visit(|_| ());
+    }
+
+    /// Lets the machine go on without breakpoints.
+    pub fn detach_debugger(&self) {
+        self.request(Request::Detach);
+        self.visit(|_| ());
+    }
+
+    /// Halts the machine soon; a [`Report`] says when.
+    pub fn interrupt(&self) {
+        self.request(Request::Interrupt);
+    }
+
+    /// Lets the harts of a halted machine move: one entry for each, a hart without one stays.
+    pub fn resume_harts(&self, moves: Vec<Move>) {
+        self.request(Request::Resume(moves));
+    }
+
+    /// Has all harts stop at these points.
+    pub fn set_points(&self, points: Points) {
+        self.visit(move |parts| parts.set_points(points));
+    }
+
+    /// From now on `tracer` sees every instruction of every hart.
+    pub fn set_tracer(&self, tracer: Option<Arc<dyn Tracer>>) {
+        self.visit(move |parts| {
+            parts.vcpus.iter().for_each(|vcpu| vcpu.core().hart.set_tracer(tracer.clone()));
+        });
+    }
+
+    /// How many harts there are.
+    #[must_use]
+    pub fn harts_count(&self) -> usize {
+        self.shared.parts.vcpus.len()
+    }
+
+    /// Calls `look` with a hart while none runs. `None` if there is no such hart or the machine has ended.
+    pub fn with_hart<T: Send + 'static>(
+        &self,
+        number: usize,
+        look: impl FnOnce(&mut Hart) -> T + Send + 'static,
+    ) -> Option<T> {
+        self.visit(move |parts| parts.vcpus.get(number).map(|vcpu| look(&mut vcpu.core().hart)))?
+    }
+
+    /// Writes memory as hart `number` sees it, so that all harts execute what was written; false if not all of it is memory.
+    #[must_use]
+    pub fn write_virtual(&self, number: usize, at: u64, bytes: Vec<u8>) -> bool {
+        let written = self.visit(move |parts| {
+            let written = parts.vcpus.get(number)?.core().hart.write_virtual(at, &bytes);
+            parts.vcpus.iter().for_each(|vcpu| vcpu.core().hart.fence(Fence::Instructions));
+            Some(written)
+        });
+        written.flatten().unwrap_or(false)
+    }
+
+    /// Reads guest RAM at a physical address; false if part of it is not RAM.
+    #[must_use]
+    pub fn read_physical(&self, at: GuestPhysical, bytes: &mut [u8]) -> bool {
+        self.shared.parts.memory.read(at, bytes).is_ok()
+    }
+
+    /// Starts the guest again from power-on. A halted machine stays halted.
+    pub fn reset(&self) {
+        self.shared.parts.supervisor.switch.request(PowerRequest::Reboot);
+        self.visit(|_| ());
+    }
+
+    fn request(&self, request: Request) {
+        // Without a driver the machine has ended, and whoever asks has been told.
+        let _ = self.queue.send(Event::Debug(request));
+    }
+
+    /// Calls `look` while no hart runs, after all earlier events. `None` if the machine has ended.
+    fn visit<T: Send + 'static>(&self, look: impl FnOnce(&Parts) -> T + Send + 'static) -> Option<T> {
+        let (answer, answers) = mpsc::channel();
+        let event = Event::Inspect(Box::new(move |parts| {
+            // Whoever asked waits for the answer.
+            let _ = answer.send(look(parts));
+        }));
+        self.queue.send(event).ok()?;
+        answers.recv().ok()
+    }
+}
+
+impl Parts {
+    pub(super) fn set_points(&self, points: Points) {
+        let points = Arc::new(points);
+        for vcpu in &self.vcpus {
+            vcpu.core().hart.set_points(Arc::clone(&points));
+        }
+    }
+
+    /// Tells every hart how to move, and which do not pass the gate.
+    pub(super) fn set_moves(&self, moves: &[Move]) {
+        let mut staying = Vec::new();
+        for vcpu in &self.vcpus {
+            match moves.get(vcpu.id) {
+                Some(Move::Run) => vcpu.set_step(None),
+                Some(Move::Step(range)) => vcpu.set_step(Some(range.clone())),
+                Some(Move::Stay) | None => staying.push(vcpu.id),
+            }
+        }
+        self.gate.set_staying(staying);
+    }
+
+    /// All harts run.
+    pub(super) fn forget_moves(&self) {
+        self.set_moves(&vec![Move::Run; self.vcpus.len()]);
+    }
+}
