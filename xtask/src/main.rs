@@ -13,6 +13,7 @@
 mod bench;
 mod conformance;
 mod fuzz;
+mod guest;
 mod readme;
 mod run;
 mod setup;

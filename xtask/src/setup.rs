@@ -17,11 +17,16 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need {
         what: "qemu-system-riscv64",
         packages: &["qemu-system-riscv", "qemu-system-misc"],
         why: "the other implementation that instructions and whole machines are compared with",
+    },
+    Need {
+        what: "qemu-riscv64",
+        packages: &["qemu-user"],
+        why: "the other implementation that Linux programs are compared with",
     },
     Need {
         what: "riscv64-linux-gnu-objdump",

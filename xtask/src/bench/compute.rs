@@ -74,7 +74,7 @@ pub(super) fn measure(rounds: u32) -> Result<Vec<Figure>> {
         let instructions = ((LONG - SHORT) << 12) * (body.lines().count() as u64 + 2);
         let millions = |seconds: f64| instructions as f64 / seconds / 1e6;
         let note = format!("{:.0} million instructions a second, peer {:.0}", millions(ours), millions(peer));
-        figures.push(Figure { name, unit: "s", ours, peer, peer_name: "qemu-system-riscv64", note });
+        figures.push(Figure { name: (*name).into(), unit: "s", ours, peer, peer_name: "qemu-system-riscv64", note });
     }
     Ok(figures)
 }

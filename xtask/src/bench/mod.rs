@@ -5,9 +5,9 @@
 
 mod boot;
 mod compute;
+mod riscv;
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,8 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use crate::{run, setup, workspace};
+use crate::guest::{build_isomorph, isomorph};
+use crate::{setup, workspace};
 
 /// Options of `cargo xtask bench`.
 #[derive(Debug, Args)]
@@ -23,12 +24,14 @@ pub(crate) struct Options {
     /// What to measure; all, if nothing is named.
     #[arg(value_enum)]
     benches: Vec<Bench>,
-    /// How often each time is taken; the least counts.
+    /// How often each time is taken. Of loops and boots the least counts, of programs the median.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
     /// Print figures without appending them to the record.
     #[arg(long)]
     no_record: bool,
+    #[command(flatten)]
+    riscv: riscv::Options,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,11 +40,13 @@ enum Bench {
     Compute,
     /// Debian to its login prompt, and the memory that takes.
     Boot,
+    /// Programs on the host, on Isomorph and on qemu, as Linux programs and inside Debian.
+    Riscv,
 }
 
 /// One thing measured, on both sides, in a unit of which less is better.
 struct Figure {
-    name: &'static str,
+    name: String,
     unit: &'static str,
     ours: f64,
     peer: f64,
@@ -60,17 +65,20 @@ impl Figure {
 /// Measures what the options say.
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::install_missing()?;
-    run::run(workspace::cargo().args(["build", "--locked", "--release", "--package", "isomorph"]))?;
+    build_isomorph()?;
     let benches = if options.benches.is_empty() { Bench::value_variants() } else { &options.benches };
     let mut figures = Vec::new();
     for bench in benches {
         let new = match bench {
             Bench::Compute => compute::measure(options.rounds)?,
             Bench::Boot => boot::measure(options.rounds)?,
+            Bench::Riscv => {
+                // It takes long, so each figure is shown when it is there.
+                figures.extend(riscv::measure(&options.riscv, options.rounds, &mut |figure| print(figure))?);
+                continue;
+            }
         };
-        for figure in &new {
-            print(figure);
-        }
+        new.iter().for_each(print);
         figures.extend(new);
     }
     if !options.no_record {
@@ -81,18 +89,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn print(figure: &Figure) {
     let Figure { name, unit, ours, peer, peer_name, note } = figure;
-    println!("{name:12} {ours:9.2} {unit:4} {peer_name} {peer:9.2} {unit:4} ratio {:.2}  {note}", figure.ratio());
-}
-
-/// The program, built for release, that keeps its images and machines where the tests do.
-fn isomorph() -> Command {
-    let mut command = Command::new(workspace::target().join("release/isomorph"));
-    command.env("ISOMORPH_HOME", home());
-    command
-}
-
-fn home() -> PathBuf {
-    std::env::var_os("ISOMORPH_TEST_HOME").map_or_else(|| workspace::target().join("tmp/home"), PathBuf::from)
+    println!("{name:18} {ours:9.3} {unit:4} {peer_name} {peer:9.3} {unit:4} ratio {:.2}  {note}", figure.ratio());
 }
 
 /// Appends one line to the record.
