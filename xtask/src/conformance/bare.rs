@@ -150,6 +150,7 @@ impl Shared {
                     continue;
                 }
                 Exit::SupervisorCall => "a call to the monitor that this machine does not have".to_owned(),
+                Exit::Debug(stop) => format!("a stop for a debugger that nobody asked for: {stop:?}"),
                 Exit::Fault(cause) => cause,
             };
             let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
