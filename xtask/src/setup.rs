@@ -17,7 +17,7 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
     Need {
         what: "qemu-system-riscv64",
         packages: &["qemu-system-riscv", "qemu-system-misc"],
@@ -51,6 +51,7 @@ const NEEDS: [Need; 10] = [
         packages: &["u-boot-qemu"],
         why: "a boot loader that machines start from",
     },
+    Need { what: "gdb-multiarch", packages: &["gdb-multiarch"], why: "the debugger that guests are looked at with" },
     Need { what: "g++", packages: &["g++"], why: "builds the fuzzing engine" },
 ];
 

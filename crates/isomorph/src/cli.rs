@@ -41,7 +41,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a machine in the foreground, its console on this terminal
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List machines
     #[command(visible_alias = "ls")]
     Ps(ListArgs),
@@ -118,6 +118,7 @@ pub enum Console {
   isomorph run --kernel Image --initrd initrd.img --append 'root=/dev/vda rw' --disk root.raw
   isomorph run --firmware fw_jump.elf --kernel Image
   isomorph run --firmware u-boot.bin --disk disk.raw
+  isomorph run --kernel vmlinux --gdb 1234      then: gdb-multiarch vmlinux -ex 'target remote :1234'
 
 The machine of an image keeps its disk: run it again under the same name and it goes on where it was; `isomorph rm`
 forgets it. Exit status: 0 when the guest powers itself off, 1 when it fails, 2 for a wrong command line.")]
@@ -169,6 +170,14 @@ pub struct RunArgs {
     /// No network interface
     #[arg(long, help_heading = "Network")]
     pub no_network: bool,
+
+    /// Wait for a debugger (gdb) at this port of this host, at ADDRESS:PORT, or at unix:PATH
+    #[arg(long, value_name = "PORT", help_heading = "Debugging")]
+    pub gdb: Option<debugger::server::Address>,
+
+    /// With --gdb: do not wait, a debugger may come at any time
+    #[arg(long, requires = "gdb", help_heading = "Debugging")]
+    pub gdb_no_wait: bool,
 
     /// Which console of the guest this terminal is
     #[arg(long, value_enum, default_value_t = Console::Serial, help_heading = "Machine")]

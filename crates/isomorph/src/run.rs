@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+use debugger::server::{Server, Serving};
+use debugger::system::System;
 use disk::RawDisk;
 use machine::backend::{BlockBackend, CharacterBackend, CharacterSink, NetworkBackend};
 use machine::clock::Clock;
@@ -142,6 +144,16 @@ fn open_network(args: &RunArgs, clock: &Arc<Clock>) -> Result<Arc<dyn NetworkBac
     Ok(Arc::new(network))
 }
 
+/// Lets debuggers come, and says where.
+fn open_debugger(args: &RunArgs, board: &Arc<Board>) -> Result<Option<Serving>> {
+    let Some(address) = &args.gdb else { return Ok(None) };
+    let server = Server::bind(address)?;
+    let what = if args.gdb_no_wait { "listening for" } else { "waiting for" };
+    eprintln!("isomorph: {what} a debugger: target remote {}", server.address());
+    let serving = server.serve(Arc::new(System::new(Arc::clone(board))), !args.gdb_no_wait);
+    Ok(Some(serving.context("cannot serve a debugger")?))
+}
+
 /// Builds the machine, runs it until it stops, and says what came of it.
 fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
     let clock = Arc::new(Clock::new());
@@ -171,8 +183,12 @@ fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
     if let Some(console) = &console {
         console.control(Arc::clone(&monitor) as Arc<dyn Control>)?;
     }
+    let debugger = open_debugger(args, &board)?;
     board.start()?;
     let reason = board.wait();
+    if let Some(debugger) = debugger {
+        debugger.close();
+    }
     if let Some(console) = &console {
         console.close();
     }

@@ -10,9 +10,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("network", &["machine"]),
     ("image", &["machine", "disk"]),
     ("riscv", &["machine", "devices"]),
-    ("isomorph", &["machine", "devices", "disk", "network", "image", "riscv"]),
-    ("lab", &["machine", "devices", "disk", "network", "image", "riscv", "isomorph"]),
-    ("xtask", &["machine", "devices", "disk", "network", "image", "riscv", "isomorph", "lab"]),
+    ("debugger", &["machine", "riscv"]),
+    ("isomorph", &["machine", "devices", "disk", "network", "image", "riscv", "debugger"]),
+    ("lab", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "isomorph"]),
+    ("xtask", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "isomorph", "lab"]),
     ("fuzz", &["machine", "devices", "disk", "network", "image", "riscv"]),
 ];
 

@@ -117,7 +117,7 @@ impl Board {
     pub fn write_virtual(&self, number: usize, at: u64, bytes: Vec<u8>) -> bool {
         let written = self.visit(move |parts| {
             let written = parts.vcpus.get(number)?.core().hart.write_virtual(at, &bytes);
-            parts.vcpus.iter().for_each(|vcpu| vcpu.core().hart.fence(Fence::Instructions));
+            parts.fence_instructions();
             Some(written)
         });
         written.flatten().unwrap_or(false)
@@ -127,6 +127,14 @@ impl Board {
     #[must_use]
     pub fn read_physical(&self, at: GuestPhysical, bytes: &mut [u8]) -> bool {
         self.shared.parts.memory.read(at, bytes).is_ok()
+    }
+
+    /// Writes guest RAM at a physical address, so that all harts execute what was written; false if part of it is not RAM.
+    #[must_use]
+    pub fn write_physical(&self, at: GuestPhysical, bytes: &[u8]) -> bool {
+        let written = self.shared.parts.memory.write(at, bytes).is_ok();
+        self.visit(|parts| parts.fence_instructions());
+        written
     }
 
     /// Starts the guest again from power-on. A halted machine stays halted.
@@ -153,6 +161,10 @@ impl Board {
 }
 
 impl Parts {
+    fn fence_instructions(&self) {
+        self.vcpus.iter().for_each(|vcpu| vcpu.core().hart.fence(Fence::Instructions));
+    }
+
     pub(super) fn set_points(&self, points: Points) {
         let points = Arc::new(points);
         for vcpu in &self.vcpus {

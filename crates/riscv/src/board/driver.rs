@@ -151,9 +151,11 @@ impl Driver {
                 self.follow_halt();
             }
             Request::Interrupt => {
-                self.halt.halted = true;
-                self.follow_halt();
-                self.halt.report(Report::Interrupted);
+                // If it is halted already, that was reported.
+                if !std::mem::replace(&mut self.halt.halted, true) {
+                    self.follow_halt();
+                    self.halt.report(Report::Interrupted);
+                }
             }
             Request::Resume(moves) => match self.halt.kept.pop_front() {
                 Some((hart, stop)) => self.halt.report(Report::Stopped { hart, stop }),

@@ -151,7 +151,7 @@ fn operand(instruction: &Instruction) -> Option<(u64, Watch)> {
         Sd | Fsd | ScD => (8, Watch::Write),
         AmoswapW | AmoaddW | AmoxorW | AmoandW | AmoorW | AmominW | AmomaxW | AmominuW | AmomaxuW => (4, Watch::Access),
         AmoswapD | AmoaddD | AmoxorD | AmoandD | AmoorD | AmominD | AmomaxD | AmominuD | AmomaxuD => (8, Watch::Access),
-        CboZero => (crate::interpreter::memory::CACHE_BLOCK_BYTES, Watch::Write),
+        CboZero => (super::CACHE_BLOCK_BYTES, Watch::Write),
         _ => return None,
     })
 }

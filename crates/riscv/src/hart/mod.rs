@@ -28,6 +28,9 @@ pub use signals::{Fence, HartSignals, interrupt};
 /// The time base of `time` and of the timer comparators, in Hz.
 pub const TIME_BASE_HZ: u64 = 10_000_000;
 
+/// Bytes in a cache block: what the machine's description says.
+pub const CACHE_BLOCK_BYTES: u64 = 64;
+
 /// Where a hart's `time` comes from.
 pub trait TimeSource: Send + Sync {
     /// Ticks of [`TIME_BASE_HZ`] since the machine was made.

@@ -14,11 +14,8 @@ use crate::hart::access::Place;
 use crate::hart::block::{Cursor, Flow};
 use crate::hart::status::envcfg;
 use crate::hart::trap::{Cause, Trap};
-use crate::hart::{Hart, Privilege};
+use crate::hart::{CACHE_BLOCK_BYTES, Hart, Privilege};
 use crate::mmu::Access;
-
-/// Bytes in a cache block: what the machine's description says.
-pub const CACHE_BLOCK_BYTES: u64 = 64;
 
 #[inline(always)]
 pub(super) fn address(hart: &Hart, cursor: Cursor) -> u64 {

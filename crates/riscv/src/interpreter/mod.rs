@@ -25,7 +25,7 @@ mod control;
 mod float;
 mod integer;
 mod lower;
-pub mod memory;
+mod memory;
 mod multiply;
 mod system;
 #[cfg(test)]

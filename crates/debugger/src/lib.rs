@@ -1,0 +1,18 @@
+//! Seeing into machines: the gdb remote protocol, traces, symbols.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`debuggee`] | what can be debugged: a machine of any kind, by threads, registers and memory |
+//! | [`registers`] | the registers of a hart as gdb numbers and describes them |
+//! | [`server`] | where debuggers connect: one after the other, for as long as the machine lives |
+//! | [`system`] | a whole system machine as a debuggee: one thread for each hart |
+//!
+//! The engines stop and watch ([`riscv::hart::debug`]); this crate speaks. What comes over the wire is as hostile as any guest: the worst it can do is what
+//! a debugger may, which is everything inside the machine and nothing outside.
+
+mod connection;
+pub mod debuggee;
+pub mod registers;
+pub mod server;
+pub mod system;
+mod target;

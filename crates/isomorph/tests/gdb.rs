@@ -1,0 +1,347 @@
+//! The real gdb on guests: bare programs compiled here, and Debian's kernel as it starts.
+
+mod guest;
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use guest::{Session, isomorph, output};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// A bare program for the monitor's SBI: counts, calls, computes, starts a second hart, powers off.
+const PROGRAM: &str = r#"
+typedef unsigned long word;
+
+volatile word counter;
+volatile double ratio = 1.5;
+volatile word other_runs;
+char stack[2][8192] __attribute__((aligned(16)));
+
+static word sbi(word extension, word function, word a, word b, word c) {
+    register word a0 __asm__("a0") = a;
+    register word a1 __asm__("a1") = b;
+    register word a2 __asm__("a2") = c;
+    register word a6 __asm__("a6") = function;
+    register word a7 __asm__("a7") = extension;
+    __asm__ volatile("ecall" : "+r"(a0), "+r"(a1) : "r"(a2), "r"(a6), "r"(a7) : "memory");
+    return a0;
+}
+
+__attribute__((noinline)) word triple(word value) {
+    word result = value * 3;
+    return result;
+}
+
+__attribute__((noinline)) word outer(word value) {
+    word result = triple(value + 1);
+    return result + 1;
+}
+
+void other(void) {
+    for (;;) other_runs++;
+}
+
+__asm__(".globl other_start\nother_start:\nla sp, stack + 16384\nj other\n");
+extern char other_start[];
+
+int main(void) {
+    if (sbi(0x48534d, 0, 1, (word)other_start, 0) == 0)
+        while (other_runs < 1000);
+    for (word i = 0; i < 10; i++) {
+        counter = counter + 1;
+        ratio = ratio * 2;
+    }
+    word last = outer(counter);
+    sbi(0x53525354, 0, 0, 0, 0);
+    return (int)last;
+}
+
+__asm__(".section .text.start\n.globl _start\n_start:\nla sp, stack + 8192\nj main\n");
+"#;
+
+/// The program as an ELF kernel with symbols.
+fn compile(folder: &Path) -> PathBuf {
+    let (source, elf) = (folder.join("bare.c"), folder.join("bare.elf"));
+    fs::write(&source, PROGRAM).unwrap();
+    let compiler = output(
+        Command::new("riscv64-linux-gnu-gcc")
+            .args(["-g", "-O0", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-mcmodel=medany"])
+            .args([
+                "-Wl,-Ttext=0x80200000,--build-id=none,--section-start=.text.start=0x80200000",
+                "-Wl,-Ttext=0x80201000",
+            ])
+            .arg("-o")
+            .args([&elf, &source]),
+    );
+    assert!(compiler.status.success(), "{}", String::from_utf8_lossy(&compiler.stderr));
+    elf
+}
+
+/// A machine that waits for a debugger, and where.
+fn start(command: &mut Command) -> (Session, String) {
+    let mut session = Session::start(command);
+    session.expect("target remote ", SOON);
+    let address = session.expect("\n", SOON);
+    (session, address.trim().to_owned())
+}
+
+/// What gdb says to these commands, after it has connected.
+fn gdb(file: &Path, address: &str, commands: &[&str]) -> String {
+    let mut command = Command::new("sh");
+    // Both outputs in the order in which they were said.
+    command.args(["-c", "exec timeout -k 5 100 gdb-multiarch \"$@\" 2>&1", "sh", "-nx", "-batch"]);
+    command.args(["-ex", "set confirm off"]);
+    command.arg("-ex").arg(format!("target remote {address}"));
+    for text in commands {
+        command.args(["-ex", text]);
+    }
+    String::from_utf8_lossy(&output(command.arg(file)).stdout).into_owned()
+}
+
+#[track_caller]
+fn assert_says(said: &str, wanted: &[&str]) {
+    let mut rest = said;
+    for want in wanted {
+        let Some(at) = rest.find(want) else { panic!("{want:?} is not there, or not in its place, in:\n{said}") };
+        rest = &rest[at + want.len()..];
+    }
+}
+
+fn bare(flags: &[&str]) -> (tempfile::TempDir, PathBuf, Session, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let elf = compile(folder.path());
+    let (session, address) =
+        start(isomorph().args(["run", "--no-network", "--gdb", "0", "--kernel"]).arg(&elf).args(flags));
+    (folder, elf, session, address)
+}
+
+#[test]
+fn gdb_stops_steps_and_watches() {
+    let (_folder, elf, mut session, address) = bare(&[]);
+    let said = gdb(
+        &elf,
+        &address,
+        &[
+            "info registers pc",
+            "break main",
+            "continue",
+            "hbreak triple",
+            "watch counter",
+            "continue",
+            "continue",
+            "print counter",
+            "delete 3",
+            "print $fcsr",
+            "continue",
+            "backtrace",
+            "finish",
+            "stepi",
+            "next",
+            "print ratio",
+            "print $priv",
+            "print/x $sstatus & 0x6000",
+            "set var counter = 77",
+            "print counter",
+            "info threads",
+            "delete",
+            "continue",
+        ],
+    );
+    assert_says(
+        &said,
+        &[
+            "_start",
+            "Breakpoint 1, main",
+            "atchpoint 3: counter",
+            "Old value = 0",
+            "New value = 1",
+            "Old value = 1",
+            "New value = 2",
+            "$1 = 2",
+            "Breakpoint 2, triple (value=11)",
+            "#0  triple (value=11)",
+            "#1  ",
+            "in outer (value=10)",
+            "#2  ",
+            "in main ()",
+            "Value returned is $3 = 33",
+            "$4 = 1536",
+            "$5 = 1",
+            "= 0x6000",
+            "= 77",
+            "hart 0: runs at pc",
+            "exited normally",
+        ],
+    );
+    assert_eq!(session.wait(SOON).code(), Some(0));
+}
+
+#[test]
+fn gdb_sees_harts_and_reads_and_lets_the_machine_go_on() {
+    let (_folder, elf, mut session, address) = bare(&["--cpus", "2"]);
+    let said = gdb(
+        &elf,
+        &address,
+        &["break other", "continue", "info threads", "delete", "rwatch other_runs", "continue", "bt", "detach"],
+    );
+    assert_says(
+        &said,
+        &[
+            "hit Breakpoint 1, other",
+            "1    Thread 1.1",
+            "* 2    Thread 1.2",
+            "atchpoint 2: other_runs",
+            "Value = ",
+            "#0  ",
+            "other ()",
+        ],
+    );
+    // The first hart has powered the machine off meanwhile.
+    assert_eq!(session.wait(SOON).code(), Some(0));
+}
+
+#[test]
+fn gdb_interrupts_resets_looks_and_kills() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("Image");
+    fs::write(&image, guest::kernel::image(&guest::kernel::spin())).unwrap();
+    let socket = folder.path().join("gdb");
+    let place = format!("unix:{}", socket.display());
+    let command = &["run", "--no-network", "--gdb-no-wait", "--gdb", &place, "--kernel"];
+    let (mut session, address) = start(isomorph().args(command).arg(&image));
+    let commands = [
+        "set architecture riscv:rv64",
+        "python import threading, time, gdb, os, signal",
+        "python threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()",
+        "continue",
+        "x/i $pc",
+        "monitor xp 0x80200030",
+        "monitor translate 0x80200000",
+        "monitor info",
+        "monitor nonsense",
+        "monitor reset",
+        // gdb does not know what a command of ours has changed.
+        "maintenance flush register-cache",
+        "info registers pc",
+        "stepi",
+        "info registers pc",
+        "x/2wx 0x10000000",
+        "detach",
+    ];
+    let said = gdb(Path::new("/dev/null"), &address, &commands);
+    assert_says(
+        &said,
+        &[
+            "SIGINT",
+            "80200040",
+            "0x0000000080200030: 0x0000005643534952",
+            "0x80200000 is at physical address 0x80200000",
+            "hart 0: runs",
+            "'nonsense' is no command here",
+            "as after power-on",
+            "0x80200000",
+            "0x80200040",
+            "Cannot access memory at address 0x10000000",
+        ],
+    );
+    let said = gdb(Path::new("/dev/null"), &address, &["info registers pc", "kill"]);
+    assert_says(&said, &["0x80200040", "killed"]);
+    assert_eq!(session.wait(SOON).code(), Some(0), "{}", session.text());
+    assert!(!socket.exists());
+}
+
+#[test]
+fn guest_debians_kernel_starts_under_gdb() {
+    guest::pull_debian();
+    let flags = ["run", "debian", "--rm", "--name", "gdb", "--no-network", "--cpus", "2", "--gdb", "0"];
+    let (mut session, address) = start(isomorph().args(flags));
+    let interrupt = "python threading.Timer(4, lambda: os.kill(os.getpid(), signal.SIGINT)).start()";
+    let said = gdb(
+        Path::new("/dev/null"),
+        &address,
+        &[
+            "set architecture riscv:rv64",
+            "python import threading, time, gdb, os, signal",
+            "info registers pc",
+            "stepi",
+            "print $satp",
+            interrupt,
+            "continue",
+            // By now there are page tables, and a handler of traps at a virtual address.
+            "print $satp >> 63",
+            "hbreak *($stvec & ~3)",
+            "continue",
+            "print $pc == ($stvec & ~3)",
+            "print $priv",
+            "x/2i $pc",
+            "print *(unsigned *) $pc != 0",
+            "stepi",
+            "info threads",
+            "detach",
+        ],
+    );
+    assert_says(
+        &said,
+        &["0x80200000", "$1 = 0", "SIGINT", "$2 = 1", "Breakpoint 1", "$3 = 1", "$4 = 1", "=> 0xffffffff", "$5 = 1"],
+    );
+    assert!(said.contains("hart 1: "), "{said}");
+    session.expect("login: ", Duration::from_secs(300));
+}
+
+#[test]
+fn what_is_no_debugger_loses_its_connection_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("Image");
+    fs::write(&image, guest::kernel::image(&guest::kernel::spin())).unwrap();
+    let (mut session, address) = start(isomorph().args(["run", "--no-network", "--gdb", "0", "--kernel"]).arg(&image));
+    let packet = |body: &str| {
+        let sum = body.bytes().fold(0_u8, u8::wrapping_add);
+        format!("${body}#{sum:02x}").into_bytes()
+    };
+    let garbage: Vec<Vec<u8>> = vec![
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        vec![0xff; 100_000],
+        b"$".repeat(70_000),
+        packet("mffffffffffffffff,ffffffffffffffff"),
+        packet("mfffffffffffffff0,3fff"),
+        packet("Mffffffffffffffff,2:0000"),
+        packet("Z2,ffffffffffffffff,ffffffffffffffff"),
+        packet("Z0,1,99999999999999999999"),
+        packet("pffffffffffffffff"),
+        packet("P1051=ff"),
+        packet("vCont;s:-1"),
+        packet("vCont;r5,1:7fffffffffffffff"),
+        packet("Hg0"),
+        packet("G00"),
+        packet("qXfer:features:read:target.xml:ffffffffffffffff,ffff"),
+        packet("qRcmd,78702030203939393939393939393939"),
+        packet("X0,ffffffff:"),
+    ];
+    for bytes in garbage {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        // The connection may be closed under it.
+        let _ = stream.write_all(&bytes);
+        let _ = stream.write_all(&packet("k")[..2]);
+    }
+    let said = gdb(Path::new("/dev/null"), &address, &["info registers pc", "kill"]);
+    assert_says(&said, &["0x80200040", "killed"]);
+    session.wait(SOON);
+}
+
+#[test]
+fn a_place_where_nobody_can_listen_is_one_line() {
+    for (place, said) in [("256.0.0.1:1", "256.0.0.1:1"), ("unix:/nonexistent/gdb", "/nonexistent/gdb")] {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("Image");
+        fs::write(&image, guest::kernel::image(&guest::kernel::spin())).unwrap();
+        let output = output(isomorph().args(["run", "--no-network", "--gdb", place, "--kernel"]).arg(&image));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
+        assert!(text.contains(said) && text.contains("--gdb"), "{text}");
+    }
+}
