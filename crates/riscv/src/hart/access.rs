@@ -103,11 +103,11 @@ impl Hart {
             return Ok(Place::Bus(GuestPhysical(physical)));
         };
         if let Some(protection) = protection {
-            let Page { permissions, size_shift, .. } = page;
+            let Page { permissions, extent, .. } = page;
             if access == Access::Fetch {
-                self.tlb.enter_fetch(at, page.physical, size_shift);
+                self.tlb.enter_fetch(at, page.physical, extent);
             } else {
-                self.tlb.enter(at, frame.as_ptr(), permissions.and(protection), size_shift);
+                self.tlb.enter(at, frame.as_ptr(), permissions.and(protection), extent);
             }
         }
         // SAFETY: the offset is inside the frame.

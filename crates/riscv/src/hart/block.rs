@@ -309,8 +309,6 @@ pub(crate) struct BlockCache {
     /// See the module's header.
     pub(crate) epoch: u64,
     jumps: Box<[Jump; JUMPS]>,
-    /// The TLB's round that the contexts in `jumps` belong to.
-    round: u64,
     blocks: HashMap<u64, Box<Block>, BuildHasherDefault<AddressHasher>>,
     /// Blocks that were replaced; others may still be linked to them.
     #[expect(clippy::vec_box, reason = "a block that links lead to must not move")]
@@ -328,7 +326,6 @@ impl BlockCache {
         Self {
             epoch: 0,
             jumps: Box::new([Jump { pc: 0, context: Context::NONE, block: None }; JUMPS]),
-            round: 0,
             blocks: HashMap::default(),
             old: Vec::new(),
             single: None,
@@ -352,18 +349,9 @@ impl BlockCache {
         }
     }
 
-    /// Enters a block for `pc` in a fetch context; `round` is the TLB's.
-    pub(crate) fn enter_jump(&mut self, pc: u64, context: Context, round: u64, block: BlockRef) {
-        self.note_round(round);
+    /// Enters a block for `pc` in a fetch context.
+    pub(crate) fn enter_jump(&mut self, pc: u64, context: Context, block: BlockRef) {
         self.jumps[Self::jump_index(pc)] = Jump { pc, context, block: Some(block) };
-    }
-
-    /// Contexts of an older round mean nothing any more.
-    pub(crate) fn note_round(&mut self, round: u64) {
-        if self.round != round {
-            self.round = round;
-            self.forget_jumps();
-        }
     }
 
     fn forget_jumps(&mut self) {

@@ -285,7 +285,6 @@ impl Hart {
     /// The block at the program counter, decoded if need be.
     fn find(&mut self, single: bool) -> Result<BlockRef, Trap> {
         let (pc, context) = (self.pc, self.tlb.fetch_context());
-        self.blocks.note_round(self.tlb.round());
         if !single && let Some(block) = self.blocks.jump(pc, context) {
             return Ok(block);
         }
@@ -313,7 +312,7 @@ impl Hart {
     fn enter_jump(&mut self, pc: u64, block: BlockRef) {
         if !block.checked {
             // Fetching may have selected a new context.
-            self.blocks.enter_jump(pc, self.tlb.fetch_context(), self.tlb.round(), block);
+            self.blocks.enter_jump(pc, self.tlb.fetch_context(), block);
         }
     }
 

@@ -82,13 +82,13 @@ fn access(hart: &mut Hart, cursor: Cursor, update: Update, operand: u64, write: 
         Update::Set => base | operand,
         Update::Clear => base & !operand,
     };
-    let context = (hart.tlb.fetch_context(), hart.tlb.round());
+    let context = hart.tlb.fetch_context();
     hart.set_csr(register, new);
     hart.x.set(cursor.rd(), old);
     if hart.deliverable_interrupt().is_some() {
         return Flow::Look;
     }
-    if context == (hart.tlb.fetch_context(), hart.tlb.round()) { follow(hart, block, Side::Next) } else { Flow::Find }
+    if context == hart.tlb.fetch_context() { follow(hart, block, Side::Next) } else { Flow::Find }
 }
 
 pub(super) fn csrrw(hart: &mut Hart, cursor: Cursor) -> Flow {

@@ -1,47 +1,70 @@
-//! The software TLB: what makes a load three instructions and not a page walk.
+//! The software TLB: what makes a load a handful of instructions and not a page walk.
 //!
 //! ```text
-//! address:   page number                | byte in page
-//! tag:       page number | 0.. context .. | alignment bits
-//! index:     page number ^ context
+//! address space (satp) x class of access --> table        select: one pointer and one number change
+//!                                              |
+//!   table:  reads   [tag, addend] x 512        |           index: low bits of the page number
+//!           writes  [tag, addend] x 512  <-----+           tag:   the page's address
 //! ```
 //!
-//! **Hit.** The tag that an access must find is its address with the byte-in-page bits replaced by the current *context*, but for the alignment bits, which
-//! stay: a misaligned access never hits and goes the slow way. What is found is a word to add to the virtual address to get the host's.
+//! **Hit.** The entry is found by the page of the access's *first* byte, and its tag must be the page of the *last* byte. So an access hits if all
+//! of it lies in one page, aligned or not, and one look covers a group of accesses near each other. What is found is a word to add to
+//! the virtual address to get the host's. Translated code does this by itself: [`Table`] and [`Entry`] are its layout, and
+//! [`Tlb::TABLE_OFFSET`] says where it finds the pointer to the current table. The interpreter's [`Tlb::read`] and [`Tlb::write`] hit
+//! only if the access is aligned.
 //!
-//! **Contexts** number the ways in which an address can be meant: per `satp` and per class of access (U-mode; S-mode with or without SUM, MXR;
-//! untranslated). A switch of privilege or of address space selects another context and flushes nothing. To flush a whole address space is to
-//! forget its contexts: the next use gets new numbers. When numbers run out, everything is cleared, once every few hundred flushes.
+//! **Contexts.** A table belongs to one way in which an address can be meant: an address space, and a class of access (U-mode; S-mode with or
+//! without SUM, MXR; untranslated). A switch of privilege or of address space selects another table and flushes nothing. Tables are made when first
+//! needed, and a bounded number of spaces keeps theirs; the one unused for longest gives its own to a new one.
 //!
-//! Superpages are entered as pages of 4 KiB; an address space remembers the range they lie in, so that a fence of one address in it
-//! forgets the whole space.
+//! S-mode without SUM cannot access pages of U-mode, so what it sees is the kernel, and that is the same in all address spaces if its pages
+//! are global. All spaces share those tables, and the number of S-mode's fetches: a switch of processes finds the kernel's entries where it left
+//! them. Should a page that is not global have been entered there, a switch of spaces clears them.
 //!
-//! Invariant: an entry with a tag that can match holds an addend which leads into a frame that lives as long as the guest's memory, and which
-//! the context may access in the entry's way.
+//! **Flushes** of a page or of a space are done at once where the space is current, shared, or named; for the others they are written into a short
+//! list that a space works off when it is selected next. Superpages are entered as pages of 4 KiB; a space remembers the range they lie in, and a fence
+//! inside of it clears the whole space.
+//!
+//! **Withdrawal.** Pages that code comes from must have no entry for writes ([`machine::memory::code`]): [`Tlb::withdraw`] finds entries by the
+//! host's address.
+//!
+//! Fetches have their own small table, whose entries hold the context's number. Numbers are never given out twice, so other caches may use
+//! [`Tlb::fetch_context`] as part of their keys without ever being told of a flush.
+//!
+//! Invariants: `table` points to a table of `spaces`. An entry with a tag that can match holds an addend which leads into a frame that lives as long as
+//! the guest's memory, and which the table's context may access in the entry's way.
+//!
+//! Cost: 16 KiB a table, some 0.3 µs to clear one that was used; `select` some ten instructions.
+
+use std::mem::offset_of;
+use std::ptr::NonNull;
 
 use super::Permissions;
 use super::walk::Satp;
 use machine::address::{PAGE_SHIFT, host_size};
 
-const ENTRIES: usize = 2048;
+/// Entries of each side of a table.
+pub const ENTRIES: usize = 512;
 const FETCH_ENTRIES: usize = 512;
-const FETCHED_WORDS: usize = 256;
-/// Matches no access: the context bits hold the number that is never given out.
+const FETCHED_WORDS: usize = 128;
+/// Spaces that keep tables, besides the two that are always there.
+const SPACES_MAX: usize = 16;
+/// Flushes of pages, and withdrawals, that a space can catch up with.
+const MISSED_MAX: usize = 16;
+/// Matches no access: tags are multiples of the page size.
 const NEVER: u64 = u64::MAX;
-const CONTEXT_SHIFT: u32 = 3;
-const CONTEXTS: u16 = 510;
 const PAGE_MASK: u64 = !0xfff;
 
-/// A way in which an address can be meant; part of [`Context`]'s key.
+/// A way in which an address can be meant, within one address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class(u8);
 
 impl Class {
-    /// How many classes there are.
-    const COUNT: usize = 11;
+    const DATA_COUNT: usize = 8;
+    const USER: u8 = 1;
+    const SUM: u8 = 2;
     /// Accesses of M-mode.
     pub const MACHINE: Self = Self(8);
-    const FETCH: [Self; 2] = [Self(9), Self(10)];
 
     /// Data accesses of S-mode or U-mode.
     #[must_use]
@@ -52,79 +75,229 @@ impl Class {
     /// Fetches of S-mode or U-mode.
     #[must_use]
     pub fn fetch(user: bool) -> Self {
-        Self::FETCH[usize::from(user)]
+        Self(u8::from(user))
     }
 }
 
-/// A number for a pair of address space and class, in the position where tags hold it.
+/// A number for a pair of address space and mode of fetches; never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct Context(u64);
 
 impl Context {
     /// The context of no access.
-    pub const NONE: Self = Self(NEVER);
+    pub const NONE: Self = Self(u64::MAX);
 }
 
+/// One page, for reads or for writes.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-struct Entry {
-    read: u64,
-    write: u64,
-    /// Host address minus virtual address, of the same page.
-    addend: usize,
-    /// Makes an entry's size a power of two.
-    unused: u64,
+pub struct Entry {
+    /// The page's virtual address.
+    pub tag: u64,
+    /// Host address minus virtual address.
+    pub addend: usize,
 }
 
-const EMPTY: Entry = Entry { read: NEVER, write: NEVER, addend: 0, unused: 0 };
+const EMPTY: Entry = Entry { tag: NEVER, addend: 0 };
+
+/// The entries of one context.
+#[repr(C, align(64))]
+pub struct Table {
+    /// For loads.
+    pub reads: [Entry; ENTRIES],
+    /// For stores and atomic operations.
+    pub writes: [Entry; ENTRIES],
+    /// Something was entered since it was cleared.
+    used: bool,
+}
+
+impl Table {
+    fn new() -> Box<Self> {
+        Box::new(Self { reads: [EMPTY; ENTRIES], writes: [EMPTY; ENTRIES], used: false })
+    }
+
+    fn clear(&mut self) {
+        if self.used {
+            self.reads.fill(EMPTY);
+            self.writes.fill(EMPTY);
+            self.used = false;
+        }
+    }
+
+    #[inline(always)]
+    fn index(at: u64) -> usize {
+        host_size(at >> PAGE_SHIFT) & (ENTRIES - 1)
+    }
+
+    fn flush_page(&mut self, page: u64) {
+        for side in [&mut self.reads, &mut self.writes] {
+            let entry = &mut side[Self::index(page)];
+            if entry.tag == page {
+                *entry = EMPTY;
+            }
+        }
+    }
+
+    fn withdraw(&mut self, frame: usize) {
+        if self.used {
+            for entry in &mut self.writes {
+                if host_size(entry.tag).wrapping_add(entry.addend) == frame {
+                    *entry = EMPTY;
+                }
+            }
+        }
+    }
+
+    fn withdraw_all(&mut self) {
+        if self.used {
+            self.writes.fill(EMPTY);
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct FetchEntry {
     tag: u64,
+    context: Context,
     physical: u64,
 }
 
-const EMPTY_FETCH: FetchEntry = FetchEntry { tag: NEVER, physical: 0 };
+const EMPTY_FETCH: FetchEntry = FetchEntry { tag: NEVER, context: Context::NONE, physical: 0 };
 
-/// An address space: one value of `satp`.
-#[derive(Clone, Debug)]
+/// The last things that spaces which are not selected have not seen done.
+#[derive(Clone, Copy, Debug)]
+struct Missed<T> {
+    last: [T; MISSED_MAX],
+    count: u64,
+}
+
+impl<T: Copy + Default> Missed<T> {
+    fn new() -> Self {
+        Self { last: [T::default(); MISSED_MAX], count: 0 }
+    }
+
+    fn push(&mut self, value: T) {
+        self.last[host_size(self.count) % MISSED_MAX] = value;
+        self.count += 1;
+    }
+
+    /// What came after the first `seen`; `None` if that is no longer known.
+    fn since(&self, seen: u64) -> Option<impl Iterator<Item = T> + '_> {
+        let known = self.count - seen <= MISSED_MAX as u64;
+        known.then(|| (seen..self.count).map(|n| self.last[host_size(n) % MISSED_MAX]))
+    }
+}
+
+/// The tables of one value of `satp`; or of M-mode, or of all kernels.
 struct Space {
     satp: Satp,
-    /// By class; zero for none yet.
-    contexts: [u16; Class::COUNT],
+    tables: [Option<Box<Table>>; Class::DATA_COUNT],
+    /// By mode of fetches; `NONE` for none yet.
+    fetches: [Context; 2],
     /// First and last address of the superpages entered.
     large: Option<(u64, u64)>,
     /// The pages that instructions were fetched from, by a hash of their number. Large enough that a fence of a data page seldom
     /// looks like one of code.
-    fetched: Box<[u64; FETCHED_WORDS]>,
+    fetched: [u64; FETCHED_WORDS],
+    any_fetched: bool,
+    /// How much of the lists of what was missed has been worked off; what matters is only its value while another space is selected.
+    flushes_seen: u64,
+    withdrawals_seen: u64,
+    /// When it was last selected, on a clock of selections.
+    selected_at: u64,
 }
 
 impl Space {
     fn new(satp: Satp) -> Self {
-        Self { satp, contexts: [0; Class::COUNT], large: None, fetched: Box::new([0; FETCHED_WORDS]) }
+        Self {
+            satp,
+            tables: [const { None }; Class::DATA_COUNT],
+            fetches: [Context::NONE; 2],
+            large: None,
+            fetched: [0; FETCHED_WORDS],
+            any_fetched: false,
+            flushes_seen: 0,
+            withdrawals_seen: 0,
+            selected_at: 0,
+        }
     }
 
     fn fetched_bit(page: u64) -> (usize, u64) {
-        let hash = page ^ page >> 14;
+        let number = page >> PAGE_SHIFT;
+        let hash = number ^ number >> 13;
         (host_size(hash >> 6) & (FETCHED_WORDS - 1), 1 << (hash & 63))
+    }
+
+    fn forget_fetches(&mut self) {
+        self.fetches = [Context::NONE; 2];
+        if self.any_fetched {
+            self.fetched.fill(0);
+            self.any_fetched = false;
+        }
+    }
+
+    fn clear(&mut self) {
+        for table in self.tables.iter_mut().flatten() {
+            table.clear();
+        }
+        self.forget_fetches();
+        self.large = None;
+    }
+
+    fn flush_page(&mut self, page: u64) {
+        if self.large.is_some_and(|(low, high)| low <= page && page <= high) {
+            self.clear();
+            return;
+        }
+        let (word, bit) = Self::fetched_bit(page);
+        if self.fetched[word] & bit != 0 {
+            self.forget_fetches();
+        }
+        for table in self.tables.iter_mut().flatten() {
+            table.flush_page(page);
+        }
+    }
+
+    fn withdraw(&mut self, frame: usize) {
+        for table in self.tables.iter_mut().flatten() {
+            table.withdraw(frame);
+        }
     }
 }
 
+/// Index of M-mode's space.
+const MACHINE: usize = 0;
+/// Index of the space that S-mode without SUM shares among all values of `satp`.
+const KERNEL: usize = 1;
+/// Index of the first of the others.
+const FIRST: usize = 2;
+
 /// The translations of one hart.
+#[repr(C)]
 pub struct Tlb {
     /// What data accesses now mean.
-    context: u64,
-    entries: Box<[Entry; ENTRIES]>,
+    table: NonNull<Table>,
     /// What fetches now mean.
-    fetch_context: u64,
-    fetches: Box<[FetchEntry; FETCH_ENTRIES]>,
-    spaces: Vec<Space>,
-    /// Index into `spaces` of the one in use.
+    fetch_context: Context,
+    satp: Satp,
+    /// Index into `spaces` of the space of `satp`.
     current: usize,
-    next_context: u16,
-    /// Counts the times that context numbers began again.
-    round: u64,
+    /// Indices into `spaces` of those that `table` and `fetch_context` are of.
+    data_home: usize,
+    fetch_home: usize,
+    spaces: Vec<Space>,
+    /// The shared tables hold a page of one address space only.
+    kernel_is_local: bool,
+    fetches: Box<[FetchEntry; FETCH_ENTRIES]>,
+    next_context: u64,
+    selections: u64,
+    flushes: Missed<u64>,
+    withdrawals: Missed<usize>,
 }
+
+// SAFETY: the pointer is to a table that `spaces` owns; nothing in it is tied to a thread.
+unsafe impl Send for Tlb {}
 
 impl Default for Tlb {
     fn default() -> Self {
@@ -133,141 +306,197 @@ impl Default for Tlb {
 }
 
 impl Tlb {
+    /// Where in a `Tlb` the pointer to the current [`Table`] is.
+    pub const TABLE_OFFSET: usize = offset_of!(Self, table);
+    /// Where in a `Tlb` the current [`Context`] of fetches is: 64 bits.
+    pub const FETCH_CONTEXT_OFFSET: usize = offset_of!(Self, fetch_context);
+
     /// An empty TLB; [`Self::select`] comes before the first use.
     #[must_use]
     pub fn new() -> Self {
         let mut tlb = Self {
-            context: 0,
-            entries: Box::new([EMPTY; ENTRIES]),
-            fetch_context: 0,
+            table: NonNull::dangling(),
+            fetch_context: Context::NONE,
+            satp: Satp(0),
+            current: FIRST,
+            data_home: MACHINE,
+            fetch_home: MACHINE,
+            spaces: (0..=FIRST).map(|_| Space::new(Satp(0))).collect(),
+            kernel_is_local: false,
             fetches: Box::new([EMPTY_FETCH; FETCH_ENTRIES]),
-            spaces: vec![Space::new(Satp(0))],
-            current: 0,
-            next_context: 1,
-            round: 0,
+            next_context: 0,
+            selections: 0,
+            flushes: Missed::new(),
+            withdrawals: Missed::new(),
         };
         tlb.select(Satp(0), Class::MACHINE, Class::MACHINE);
         tlb
     }
 
     /// From now on accesses are meant so. Must follow every call of a `flush` method.
+    #[inline]
     pub fn select(&mut self, satp: Satp, data: Class, fetch: Class) {
-        if self.spaces.get(self.current).is_none_or(|space| space.satp != satp) {
-            self.current = self.spaces.iter().position(|space| space.satp == satp).unwrap_or_else(|| {
-                if self.spaces.len() >= usize::from(CONTEXTS) {
-                    self.clear();
-                }
-                self.spaces.push(Space::new(satp));
-                self.spaces.len() - 1
-            });
+        if satp != self.satp {
+            self.switch(satp);
         }
-        // Should the numbers run out at the second, the first is no longer valid, and both are taken anew.
-        loop {
-            let round = self.round;
-            let contexts = (self.number(data), self.number(fetch));
-            if round == self.round {
-                (self.context, self.fetch_context) = contexts;
-                return;
-            }
-        }
-    }
-
-    fn number(&mut self, class: Class) -> u64 {
-        let class = usize::from(class.0);
-        if self.spaces[self.current].contexts[class] == 0 {
-            if self.next_context > CONTEXTS {
-                let satp = self.spaces[self.current].satp;
-                self.clear();
-                self.spaces.push(Space::new(satp));
-                self.current = 0;
-            }
-            self.spaces[self.current].contexts[class] = self.next_context;
+        // Bare has no global pages.
+        let kernel = if satp.levels() == Some(0) { self.current } else { KERNEL };
+        let (home, class) = match data {
+            Class::MACHINE => (MACHINE, 0),
+            Class(class) if class & (Class::USER | Class::SUM) == 0 => (kernel, usize::from(class)),
+            Class(class) => (self.current, usize::from(class) & (Class::DATA_COUNT - 1)),
+        };
+        self.data_home = home;
+        self.table = NonNull::from(&mut **self.spaces[home].tables[class].get_or_insert_with(Table::new));
+        let (home, mode) = match fetch {
+            Class::MACHINE => (MACHINE, 0),
+            Class(Class::USER) => (self.current, 1),
+            _ => (kernel, 0),
+        };
+        self.fetch_home = home;
+        let context = &mut self.spaces[home].fetches[mode];
+        if *context == Context::NONE {
+            *context = Context(self.next_context);
             self.next_context += 1;
         }
-        u64::from(self.spaces[self.current].contexts[class]) << CONTEXT_SHIFT
+        self.fetch_context = *context;
     }
 
-    fn clear(&mut self) {
-        self.entries.fill(EMPTY);
-        self.fetches.fill(EMPTY_FETCH);
-        self.spaces.clear();
-        self.current = 0;
-        self.next_context = 1;
-        self.round += 1;
+    /// Makes `satp`'s space the current one.
+    #[cold]
+    fn switch(&mut self, satp: Satp) {
+        // Global means global within one kind of page tables.
+        if self.kernel_is_local || satp.levels() != self.satp.levels() {
+            self.spaces[KERNEL].clear();
+            self.kernel_is_local = false;
+        }
+        self.leave();
+        self.satp = satp;
+        self.current = match self.spaces[FIRST..].iter().position(|space| space.satp == satp) {
+            Some(index) => FIRST + index,
+            None => self.vacate(satp),
+        };
+        self.catch_up();
+        self.selections += 1;
+        self.spaces[self.current].selected_at = self.selections;
     }
 
-    /// What fetches now mean. Another cache may use it as part of its key, as long as [`Self::round`] stays the same.
+    /// The current space has seen everything until now.
+    fn leave(&mut self) {
+        let (flushes, withdrawals) = (self.flushes.count, self.withdrawals.count);
+        let space = &mut self.spaces[self.current];
+        (space.flushes_seen, space.withdrawals_seen) = (flushes, withdrawals);
+    }
+
+    /// A space for a new `satp`, empty.
+    fn vacate(&mut self, satp: Satp) -> usize {
+        let index = if self.spaces.len() < FIRST + SPACES_MAX {
+            self.spaces.push(Space::new(satp));
+            self.spaces.len() - 1
+        } else {
+            let oldest = self.spaces[FIRST..].iter().enumerate().min_by_key(|(_, space)| space.selected_at);
+            FIRST + oldest.map_or(0, |(index, _)| index)
+        };
+        let space = &mut self.spaces[index];
+        space.clear();
+        space.satp = satp;
+        (space.flushes_seen, space.withdrawals_seen) = (self.flushes.count, self.withdrawals.count);
+        index
+    }
+
+    /// Does to the current space what it has missed.
+    fn catch_up(&mut self) {
+        let space = &mut self.spaces[self.current];
+        match self.flushes.since(space.flushes_seen) {
+            Some(pages) => pages.for_each(|page| space.flush_page(page)),
+            None => space.clear(),
+        }
+        match self.withdrawals.since(space.withdrawals_seen) {
+            Some(frames) => frames.for_each(|frame| space.withdraw(frame)),
+            None => space.tables.iter_mut().flatten().for_each(|table| table.withdraw_all()),
+        }
+    }
+
+    /// What fetches now mean. Another cache may use it as part of its key.
     #[must_use]
     #[inline(always)]
     pub fn fetch_context(&self) -> Context {
-        Context(self.fetch_context)
-    }
-
-    /// Changes when numbers of contexts are given out anew.
-    #[must_use]
-    #[inline(always)]
-    pub fn round(&self) -> u64 {
-        self.round
+        self.fetch_context
     }
 
     #[inline(always)]
-    fn index(at: u64, context: u64, entries: usize) -> usize {
-        host_size(at >> PAGE_SHIFT ^ context) & (entries - 1)
+    fn table(&self) -> &Table {
+        // SAFETY: the table is owned by `spaces` (see the module's invariants), and borrowed no longer than `self`.
+        unsafe { self.table.as_ref() }
     }
 
-    /// The host address for a load of `size` bytes (a power of two, at most eight) at `at`.
+    #[inline(always)]
+    fn host(entry: &Entry, at: u64, size: u64) -> Option<*mut u8> {
+        let aligned_page = at & (PAGE_MASK | (size - 1));
+        (entry.tag == aligned_page).then(|| host_size(at).wrapping_add(entry.addend) as *mut u8)
+    }
+
+    /// The host address for a load of `size` bytes (a power of two, at most eight) at `at`, if it is aligned.
     #[must_use]
     #[inline(always)]
     pub fn read(&self, at: u64, size: u64) -> Option<*mut u8> {
-        let entry = &self.entries[Self::index(at, self.context, ENTRIES)];
-        let tag = at & (PAGE_MASK | (size - 1)) | self.context;
-        (entry.read == tag).then(|| host_size(at).wrapping_add(entry.addend) as *mut u8)
+        Self::host(&self.table().reads[Table::index(at)], at, size)
     }
 
-    /// The host address for a store or an atomic operation of `size` bytes (a power of two, at most eight) at `at`.
+    /// The host address for a store or an atomic operation of `size` bytes (a power of two, at most eight) at `at`, if it is aligned.
     #[must_use]
     #[inline(always)]
     pub fn write(&self, at: u64, size: u64) -> Option<*mut u8> {
-        let entry = &self.entries[Self::index(at, self.context, ENTRIES)];
-        let tag = at & (PAGE_MASK | (size - 1)) | self.context;
-        (entry.write == tag).then(|| host_size(at).wrapping_add(entry.addend) as *mut u8)
+        Self::host(&self.table().writes[Table::index(at)], at, size)
     }
 
     /// The physical page that instructions at `at` are fetched from.
     #[must_use]
     pub fn fetch(&self, at: u64) -> Option<u64> {
-        let entry = &self.fetches[Self::index(at, self.fetch_context, FETCH_ENTRIES)];
-        (entry.tag == at & PAGE_MASK | self.fetch_context).then_some(entry.physical)
+        let entry = &self.fetches[self.fetch_index(at)];
+        (entry.tag == at & PAGE_MASK && entry.context == self.fetch_context).then_some(entry.physical)
     }
 
-    /// Enters the page of `at` for data accesses: `host` is its frame, `size_shift` the size of the page that it is part of.
-    pub fn enter(&mut self, at: u64, host: *mut u8, permissions: Permissions, size_shift: u32) {
+    fn fetch_index(&self, at: u64) -> usize {
+        host_size(at >> PAGE_SHIFT ^ self.fetch_context.0 << 3) & (FETCH_ENTRIES - 1)
+    }
+
+    /// Enters the page of `at` for data accesses: `host` is its frame.
+    pub fn enter(&mut self, at: u64, host: *mut u8, permissions: Permissions, extent: Extent) {
         let page = at & PAGE_MASK;
-        let tag = page | self.context;
-        self.note_large(page, size_shift);
-        self.entries[Self::index(at, self.context, ENTRIES)] = Entry {
-            read: if permissions.read { tag } else { NEVER },
-            write: if permissions.write { tag } else { NEVER },
-            addend: (host as usize).wrapping_sub(host_size(page)),
-            unused: 0,
-        };
+        self.note(self.data_home, page, extent);
+        let entry = Entry { tag: page, addend: (host as usize).wrapping_sub(host_size(page)) };
+        // SAFETY: as in `table`; `self` is borrowed mutably, so nobody else has a reference into the table.
+        let table = unsafe { self.table.as_mut() };
+        table.used = true;
+        if permissions.read {
+            table.reads[Table::index(page)] = entry;
+        }
+        if permissions.write {
+            table.writes[Table::index(page)] = entry;
+        }
     }
 
-    /// Enters the page of `at` for fetches: `physical` is its physical address, `size_shift` the size of the page that it is part of.
-    pub fn enter_fetch(&mut self, at: u64, physical: u64, size_shift: u32) {
+    /// Enters the page of `at` for fetches: `physical` is its physical address.
+    pub fn enter_fetch(&mut self, at: u64, physical: u64, extent: Extent) {
         let page = at & PAGE_MASK;
-        self.note_large(page, size_shift);
-        let (word, bit) = Space::fetched_bit(page >> PAGE_SHIFT);
-        self.spaces[self.current].fetched[word] |= bit;
-        self.fetches[Self::index(at, self.fetch_context, FETCH_ENTRIES)] =
-            FetchEntry { tag: page | self.fetch_context, physical };
+        self.note(self.fetch_home, page, extent);
+        let (word, bit) = Space::fetched_bit(page);
+        let space = &mut self.spaces[self.fetch_home];
+        space.fetched[word] |= bit;
+        space.any_fetched = true;
+        let index = self.fetch_index(at);
+        self.fetches[index] = FetchEntry { tag: page, context: self.fetch_context, physical };
     }
 
-    fn note_large(&mut self, page: u64, size_shift: u32) {
-        if size_shift > PAGE_SHIFT {
-            let first = page >> size_shift << size_shift;
-            let last = first | ((1 << size_shift) - 1);
-            let large = &mut self.spaces[self.current].large;
+    fn note(&mut self, home: usize, page: u64, extent: Extent) {
+        if home == KERNEL && !extent.global {
+            self.kernel_is_local = true;
+        }
+        if extent.size_shift > PAGE_SHIFT {
+            let first = page >> extent.size_shift << extent.size_shift;
+            let last = first | ((1 << extent.size_shift) - 1);
+            let large = &mut self.spaces[home].large;
             let (low, high) = large.unwrap_or((first, last));
             *large = Some((low.min(first), high.max(last)));
         }
@@ -275,164 +504,72 @@ impl Tlb {
 
     /// Forgets everything.
     pub fn flush_all(&mut self) {
-        self.spaces.clear();
+        for space in &mut self.spaces {
+            space.clear();
+        }
+        self.kernel_is_local = false;
     }
 
-    /// Forgets an address space.
+    /// Forgets an address space; global pages need not be.
     pub fn flush_space(&mut self, asid: u16) {
-        self.spaces.retain(|space| space.satp.asid() != asid);
-        self.current = usize::MAX;
+        for space in self.spaces[FIRST..].iter_mut().filter(|space| space.satp.asid() == asid) {
+            space.clear();
+        }
+        if self.kernel_is_local {
+            self.spaces[KERNEL].clear();
+            self.kernel_is_local = false;
+        }
     }
 
     /// Forgets one page, of one address space or of all.
     pub fn flush_page(&mut self, at: u64, asid: Option<u16>) {
         let page = at & PAGE_MASK;
-        for space in &mut self.spaces {
-            if asid.is_some_and(|asid| space.satp.asid() != asid) {
-                continue;
-            }
-            let (word, bit) = Space::fetched_bit(page >> PAGE_SHIFT);
-            if space.large.is_some_and(|(low, high)| low <= page && page <= high) {
-                *space = Space::new(space.satp);
-                continue;
-            }
-            if space.fetched[word] & bit != 0 {
-                for class in [Class::MACHINE, Class::FETCH[0], Class::FETCH[1]] {
-                    space.contexts[usize::from(class.0)] = 0;
+        self.spaces[KERNEL].flush_page(page);
+        match asid {
+            Some(asid) => {
+                for space in self.spaces[FIRST..].iter_mut().filter(|space| space.satp.asid() == asid) {
+                    space.flush_page(page);
                 }
-                space.fetched.fill(0);
             }
-            for context in space.contexts.iter().filter(|context| **context != 0) {
-                let context = u64::from(*context) << CONTEXT_SHIFT;
-                let entry = &mut self.entries[Self::index(page, context, ENTRIES)];
-                if entry.read == page | context || entry.write == page | context {
-                    *entry = EMPTY;
-                }
+            None => {
+                self.spaces[self.current].flush_page(page);
+                self.flushes.push(page);
             }
         }
+    }
+
+    /// Forgets all entries for writes that lead to the frame at `frame`.
+    pub fn withdraw(&mut self, frame: *mut u8) {
+        for index in [MACHINE, KERNEL, self.current] {
+            self.spaces[index].withdraw(frame as usize);
+        }
+        self.withdrawals.push(frame as usize);
+    }
+
+    /// Forgets all entries for writes.
+    pub fn withdraw_all(&mut self) {
+        self.spaces
+            .iter_mut()
+            .flat_map(|space| space.tables.iter_mut().flatten())
+            .for_each(|table| table.withdraw_all());
+    }
+}
+
+/// What a page that is entered is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// A page of 2^`size_shift` bytes.
+    pub size_shift: u32,
+    /// The mapping is the same in all address spaces.
+    pub global: bool,
+}
+
+impl Default for Extent {
+    /// A page of 4 KiB of one address space.
+    fn default() -> Self {
+        Self { size_shift: PAGE_SHIFT, global: false }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SPACE: Satp = Satp(8 << 60 | 5 << 44 | 0x80000);
-    const OTHER: Satp = Satp(8 << 60 | 6 << 44 | 0x80001);
-    const USER: Class = Class(1);
-    const SUPERVISOR: Class = Class(0);
-    const FETCH: Class = Class::FETCH[1];
-
-    fn tlb() -> Tlb {
-        let mut tlb = Tlb::new();
-        tlb.select(SPACE, USER, USER);
-        tlb
-    }
-
-    const READ: Permissions = Permissions { read: true, write: false, execute: false };
-
-    fn frame(n: usize) -> *mut u8 {
-        (n << 12) as *mut u8
-    }
-
-    #[test]
-    fn hits_know_alignment_and_permission() {
-        let mut tlb = tlb();
-        assert_eq!(tlb.read(0x1000, 1), None);
-        tlb.enter(0x1234, frame(0x7f), READ, 12);
-        assert_eq!(tlb.read(0x1238, 8), Some((0x7f238) as *mut u8));
-        assert_eq!(tlb.read(0x123c, 8), None, "misaligned");
-        assert_eq!(tlb.read(0x123c, 4), Some((0x7f23c) as *mut u8));
-        assert_eq!(tlb.write(0x1238, 8), None);
-        assert_eq!(tlb.read(0x2238, 8), None);
-        tlb.enter(u64::MAX, frame(0x7f), Permissions::ALL, 12);
-        assert_eq!(tlb.write(u64::MAX - 7, 8), Some(0x7fff8 as *mut u8));
-    }
-
-    #[test]
-    fn contexts_are_apart_and_come_back() {
-        let mut tlb = tlb();
-        tlb.enter(0x1000, frame(1), READ, 12);
-        for (satp, class) in [(SPACE, SUPERVISOR), (OTHER, USER), (Satp(0), Class::MACHINE)] {
-            tlb.select(satp, class, class);
-            assert_eq!(tlb.read(0x1000, 8), None);
-        }
-        tlb.select(SPACE, USER, USER);
-        assert_eq!(tlb.read(0x1000, 8), Some(frame(1)));
-    }
-
-    #[test]
-    fn flushes_reach_what_they_name() {
-        let fill = || {
-            let mut tlb = tlb();
-            for satp in [OTHER, SPACE] {
-                tlb.select(satp, USER, USER);
-                tlb.enter(0x1000, frame(1), READ, 12);
-                tlb.enter(0x2000, frame(2), READ, 12);
-            }
-            tlb
-        };
-        let state = |mut tlb: Tlb| {
-            let mut found = Vec::new();
-            for satp in [SPACE, OTHER] {
-                tlb.select(satp, USER, USER);
-                found.extend([tlb.read(0x1000, 8).is_some(), tlb.read(0x2000, 8).is_some()]);
-            }
-            found
-        };
-        assert_eq!(state(fill()), [true; 4]);
-        let mut tlb = fill();
-        tlb.flush_all();
-        assert_eq!(state(tlb), [false; 4]);
-        let mut tlb = fill();
-        tlb.flush_space(6);
-        assert_eq!(state(tlb), [true, true, false, false]);
-        let mut tlb = fill();
-        tlb.flush_page(0x1fff, None);
-        assert_eq!(state(tlb), [false, true, false, true]);
-        let mut tlb = fill();
-        tlb.flush_page(0x2000, Some(5));
-        assert_eq!(state(tlb), [true, false, true, true]);
-    }
-
-    #[test]
-    fn a_fence_inside_a_superpage_reaches_all_of_it() {
-        let mut tlb = tlb();
-        tlb.enter(0x20_1000, frame(1), READ, 21);
-        tlb.flush_page(0x20_5000, None);
-        tlb.select(SPACE, USER, USER);
-        assert_eq!(tlb.read(0x20_1000, 8), None);
-    }
-
-    #[test]
-    fn a_fence_of_a_fetched_page_changes_the_fetch_context() {
-        let mut tlb = tlb();
-        tlb.select(SPACE, USER, FETCH);
-        tlb.enter(0x3000, frame(3), READ, 12);
-        tlb.enter_fetch(0x1000, 0x8000_0000, 12);
-        let before = tlb.fetch_context();
-        assert_eq!(tlb.fetch(0x1ffe), Some(0x8000_0000));
-        tlb.flush_page(0x9_9000, None);
-        tlb.select(SPACE, USER, FETCH);
-        assert_eq!(tlb.fetch_context(), before);
-        tlb.flush_page(0x1000, None);
-        tlb.select(SPACE, USER, FETCH);
-        assert_ne!(tlb.fetch_context(), before);
-        assert_eq!(tlb.fetch(0x1ffe), None);
-        assert_eq!(tlb.read(0x3000, 8), Some(frame(3)), "data is another context's");
-    }
-
-    #[test]
-    fn numbers_begin_again() {
-        let mut tlb = tlb();
-        for n in 0..3000_u64 {
-            tlb.enter(0x1000, frame(1), READ, 12);
-            if n % 3 == 0 {
-                tlb.flush_all();
-            }
-            tlb.select(Satp(8 << 60 | (n % 700) << 44), USER, SUPERVISOR);
-            assert!(tlb.read(0x1000, 8).is_none() || n >= 700, "{n}");
-        }
-        assert!(tlb.round() > 2);
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use machine::GuestPhysical;
 use machine::memory::GuestMemory;
 
 use super::pmp::Pmp;
+use super::tlb::Extent;
 use super::{Access, Fault, Permissions};
 
 /// Bits of a page table entry.
@@ -92,8 +93,8 @@ pub struct Page {
     pub physical: u64,
     /// What the page tables allow without a further walk: stores only once D is set.
     pub permissions: Permissions,
-    /// It is part of a larger page, of 2^`size_shift` bytes.
-    pub size_shift: u32,
+    /// What it is part of.
+    pub extent: Extent,
 }
 
 /// Translates the page of `at` for `access`.
@@ -103,7 +104,7 @@ pub struct Page {
 pub fn walk(memory: &GuestMemory, pmp: &Pmp, rules: &Rules, at: u64, access: Access) -> Result<Page, Fault> {
     let levels = match rules.satp.levels() {
         Some(0) | None => {
-            return Ok(Page { physical: at & !0xfff, permissions: Permissions::ALL, size_shift: 12 });
+            return Ok(Page { physical: at & !0xfff, permissions: Permissions::ALL, extent: Extent::default() });
         }
         Some(levels) => levels,
     };
@@ -129,6 +130,7 @@ fn attempt(
     access: Access,
 ) -> Result<Option<Page>, Fault> {
     let mut table = rules.satp.root();
+    let mut global = false;
     for level in (0..levels).rev() {
         // Step 2: fetch the entry.
         let slot = table + (at >> (12 + 9 * level) & 0x1ff) * 8;
@@ -147,6 +149,8 @@ fn attempt(
             return Err(Fault::Page);
         }
         let number = entry >> pte::PPN_SHIFT & pte::PPN_MASK;
+        // Of a pointer, it says so of all that it leads to.
+        global |= entry & pte::G != 0;
 
         // Step 4: a pointer to the next level.
         if entry & (pte::R | pte::X) == 0 {
@@ -200,7 +204,7 @@ fn attempt(
         // Step 10: the address.
         let page = (number & !inside) | (at >> 12 & inside);
         let permissions = Permissions { write: permissions.write && wanted & pte::D != 0, ..permissions };
-        return Ok(Some(Page { physical: page << 12, permissions, size_shift }));
+        return Ok(Some(Page { physical: page << 12, permissions, extent: Extent { size_shift, global } }));
     }
     Err(Fault::Page)
 }
@@ -295,7 +299,7 @@ mod tests {
             let last = tables.rules.satp.levels().unwrap() - 1;
             tables.set(last, 5, leaf(0x1234, LEAF));
             let page = tables.walk(tables.at(5) + 0x123, Access::Load).unwrap();
-            assert_eq!(page, Page { physical: 0x123_4000, permissions: Permissions::ALL, size_shift: 12 });
+            assert_eq!(page, Page { physical: 0x123_4000, permissions: Permissions::ALL, extent: Extent::default() });
             assert_eq!(tables.walk(tables.at(6), Access::Load), Err(Fault::Page), "not valid");
             let bits = 12 + 9 * (last + 1);
             assert_eq!(tables.walk(tables.at(5) | 1 << bits, Access::Load), Err(Fault::Page), "not canonical");
@@ -322,7 +326,7 @@ mod tests {
         tables.set(1, 1, leaf((RAM >> 12) + 2, pte::V));
         tables.set(2, 0x13, leaf(0x568, LEAF | pte::N));
         let page = tables.walk(1 << 30 | 1 << 21 | 0x13_000, Access::Load).unwrap();
-        assert_eq!((page.physical, page.size_shift), (0x56_3000, 16));
+        assert_eq!((page.physical, page.extent.size_shift), (0x56_3000, 16));
         tables.set(2, 0x13, leaf(0x564, LEAF | pte::N));
         assert_eq!(tables.walk(1 << 30 | 1 << 21 | 0x13_000, Access::Load), Err(Fault::Page), "reserved size");
     }
