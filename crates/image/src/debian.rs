@@ -29,8 +29,8 @@ use crate::tree::{Content, Owner, Tree, now_s};
 
 /// The image's name.
 pub(crate) const NAME: &str = "debian";
-const SUITE: &str = "trixie";
-const ARCHITECTURE: &str = "riscv64";
+pub(crate) const SUITE: &str = "trixie";
+pub(crate) const ARCHITECTURE: &str = "riscv64";
 const DESCRIPTION: &str = "Debian 13 (trixie)";
 
 /// What is installed, with what it depends on. `?essential` is apt's pattern for the essential packages.
@@ -216,7 +216,7 @@ impl Build<'_> {
 }
 
 /// Unpacks `chosen` from `archives` into the tree, several at once.
-fn unpack(
+pub(crate) fn unpack(
     tree: &Tree,
     dpkg_deb: &Path,
     archives: &Path,

@@ -13,6 +13,8 @@
 //! --> manifest, fsync, rename into the store                              (store, manifest)
 //! ```
 //!
+//! A *sysroot* is the same tree before it becomes a disk: the folder that Linux programs find their libraries in (sysroot).
+//!
 //! Invariants: an image directory exists under its name only when it is complete and durable; everything before that lives in
 //! `.pull-*` directories that the next pull deletes. The crate prints nothing: it tells a [`Progress`] how far it is. It knows
 //! no engine: the guest's part of the work is run by a [`Configurator`] that the caller provides.
@@ -37,6 +39,7 @@ mod progress;
 mod rules;
 mod sources;
 mod store;
+mod sysroot;
 mod tree;
 
 pub use configure::{Configurator, HalfMade};

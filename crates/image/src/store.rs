@@ -5,6 +5,7 @@
 //!     .lock                        held while a pull runs
 //!     .pull-NAME/                  being made; deleted by the next pull
 //!     NAME/  kernel initrd disk.raw manifest.json
+//! ISOMORPH_HOME/sysroot/           beside images: usr etc ...
 //! ```
 //!
 //! A pull makes everything in `.pull-NAME`, makes it durable, and renames the directory to its name. Killed at any point before the rename, it
@@ -20,6 +21,7 @@ use crate::debian;
 use crate::error::Error;
 use crate::manifest::{Image, Manifest};
 use crate::progress::{Phase, Progress};
+use crate::sysroot;
 
 const LOCK: &str = ".lock";
 const UNFINISHED: &str = ".pull-";
@@ -89,6 +91,48 @@ impl ImageStore {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where the sysroot is, if it is there: the folder of libraries and programs for Linux programs of another processor.
+    #[must_use]
+    pub fn sysroot(&self) -> PathBuf {
+        self.root.with_file_name("sysroot")
+    }
+
+    /// Gets the sysroot, with `packages` beside those that every sysroot has. One that is there and has them stays as it is unless
+    /// `replace`; one that lacks some is built anew with all that it had.
+    ///
+    /// # Errors
+    /// See [`Error`]; an older sysroot stays then.
+    pub fn pull_sysroot(
+        &self,
+        packages: &[String],
+        replace: bool,
+        progress: &mut dyn Progress,
+    ) -> Result<PathBuf, Error> {
+        fs::create_dir_all(&self.root).map_err(Error::host("make", &self.root))?;
+        fs::create_dir_all(&self.cache).map_err(Error::host("make", &self.cache))?;
+        let _lock = self.lock(Some(progress))?;
+        let directory = self.sysroot();
+        let mut all = packages.to_vec();
+        if let Some((has_all, had)) = sysroot::recorded(&directory, packages) {
+            if has_all && !replace {
+                return Ok(directory);
+            }
+            all.extend(had);
+        }
+        all.sort();
+        all.dedup();
+        self.clear()?;
+        let unfinished = self.root.join(format!("{UNFINISHED}sysroot"));
+        let _cache_lock = lock(&self.cache.join(LOCK), Some(progress))?;
+        let made = check_room(&self.root, ROOM_BYTES)
+            .and_then(|()| fs::create_dir(&unfinished).map_err(Error::host("make", &unfinished)))
+            .and_then(|()| sysroot::build(&unfinished, &self.cache, &all, progress))
+            .and_then(|()| publish(&unfinished.join("stage"), &directory));
+        // What cannot be removed now is removed by the next pull.
+        let _ = remove_directory(&unfinished);
+        made.map(|()| directory)
     }
 
     /// All images, by name. A damaged one is listed with what is wrong with it.
@@ -196,28 +240,13 @@ impl ImageStore {
                 Image::write(&unfinished, &manifest)?;
                 sync(&unfinished)
             })
-            .and_then(|()| self.publish(&unfinished, name));
+            .and_then(|()| publish(&unfinished, &self.root.join(name)));
         if let Err(error) = made {
             // The first error is the one to tell; what cannot be removed now is removed by the next pull.
             let _ = remove_directory(&unfinished);
             return Err(error);
         }
         self.get(name)
-    }
-
-    /// Gives the finished directory its name, in one step even if there is an image of that name.
-    fn publish(&self, unfinished: &Path, name: &str) -> Result<(), Error> {
-        let directory = self.root.join(name);
-        let failed = |cause: rustix::io::Errno| Error::host("rename to", &directory)(cause.into());
-        match renameat_with(CWD, unfinished, CWD, &directory, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::EXIST) => {
-                renameat_with(CWD, unfinished, CWD, &directory, RenameFlags::EXCHANGE).map_err(failed)?;
-                remove_directory(unfinished)?;
-            }
-            Err(cause) => return Err(failed(cause)),
-        }
-        sync_path(&self.root)
     }
 
     /// Removes what interrupted pulls have left. The lock is held, so no pull is at work on any of it.
@@ -234,6 +263,20 @@ impl ImageStore {
     fn lock(&self, progress: Option<&mut dyn Progress>) -> Result<File, Error> {
         lock(&self.root.join(LOCK), progress)
     }
+}
+
+/// Gives the finished directory `unfinished` the name `directory`, in one step even if there is one of that name.
+fn publish(unfinished: &Path, directory: &Path) -> Result<(), Error> {
+    let failed = |cause: rustix::io::Errno| Error::host("rename to", directory)(cause.into());
+    match renameat_with(CWD, unfinished, CWD, directory, RenameFlags::NOREPLACE) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::EXIST) => {
+            renameat_with(CWD, unfinished, CWD, directory, RenameFlags::EXCHANGE).map_err(failed)?;
+            remove_directory(unfinished)?;
+        }
+        Err(cause) => return Err(failed(cause)),
+    }
+    directory.parent().map_or(Ok(()), sync_path)
 }
 
 /// Locks the file `path`, making it if need be; until the answer is dropped.

@@ -63,12 +63,17 @@ pub enum ImageCommand {
     /// Build an image from its distribution's packages
     #[command(after_help = "Examples:
   isomorph image pull debian              Debian 13 (trixie) for riscv64
+  isomorph image pull sysroot             its libraries and programs as a folder, for 'isomorph run ./program'
+  isomorph image pull sysroot --with gcc,libc6-dev
 
 Packages come from the mirror that this host's apt is configured with, their signatures are checked, and no
 privilege is needed. A pull that was interrupted goes on where it stopped.")]
     Pull {
-        /// The image: debian
+        /// The image: debian; or sysroot
         name: String,
+        /// Packages that the sysroot has beside the essential ones
+        #[arg(long, value_name = "PACKAGE", value_delimiter = ',')]
+        with: Vec<String>,
         /// Build it anew although it is there
         #[arg(long)]
         force: bool,

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use disk::RawDisk;
 use image::{Configurator, HalfMade, Image, ImageStore, Phase, Progress, PullOptions};
 use machine::backend::{CharacterBackend, CharacterSink};
@@ -20,6 +20,9 @@ use crate::list::columns;
 use crate::progress::{Bar, Unit};
 use crate::size::human_bytes;
 
+/// What `image pull` calls the folder for Linux programs.
+const SYSROOT: &str = "sysroot";
+
 /// Carries out `isomorph image ...`.
 ///
 /// # Errors
@@ -27,7 +30,15 @@ use crate::size::human_bytes;
 pub fn command(command: &ImageCommand) -> Result<()> {
     let store = ImageStore::from_environment()?;
     match command {
-        ImageCommand::Pull { name, force } => {
+        ImageCommand::Pull { name, with, force } if name == SYSROOT => {
+            let directory = store.pull_sysroot(with, *force, &mut PullProgress { bar: Bar::new() })?;
+            println!("{} is ready: isomorph run finds libraries there", directory.display());
+            Ok(())
+        }
+        ImageCommand::Pull { with, .. } if !with.is_empty() => {
+            bail!("--with is for 'image pull {SYSROOT}'; inside a machine packages are installed with apt")
+        }
+        ImageCommand::Pull { name, force, .. } => {
             if !force && let Ok(image) = store.get(name) {
                 println!("{} is here already; --force builds it anew", describe(&image));
                 return Ok(());
