@@ -115,6 +115,30 @@ pub enum Console {
     None,
 }
 
+/// The flags that let one see into a machine.
+#[derive(Debug, Default, Args)]
+pub struct DebugArgs {
+    /// Wait for a debugger (gdb) at this port of this host, at ADDRESS:PORT, or at unix:PATH
+    #[arg(long, value_name = "PORT", help_heading = "Debugging")]
+    pub gdb: Option<debugger::server::Address>,
+
+    /// With --gdb: do not wait, a debugger may come at any time
+    #[arg(long, requires = "gdb", help_heading = "Debugging")]
+    pub gdb_no_wait: bool,
+
+    /// Write a line for each executed instruction to FILE, or to standard error
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-", help_heading = "Debugging")]
+    pub trace: Option<PathBuf>,
+
+    /// With --trace: only instructions at these addresses, as in 80200000-802fffff; repeat for more
+    #[arg(long, value_name = "START-END", requires = "trace", value_parser = debugger::trace::parse_range, help_heading = "Debugging")]
+    pub trace_range: Vec<std::ops::RangeInclusive<u64>>,
+
+    /// ELF file with the guest's symbols, for reports of crashes; repeat for more
+    #[arg(long, value_name = "FILE", help_heading = "Debugging")]
+    pub symbols: Vec<PathBuf>,
+}
+
 /// `isomorph run`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -176,13 +200,9 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Network")]
     pub no_network: bool,
 
-    /// Wait for a debugger (gdb) at this port of this host, at ADDRESS:PORT, or at unix:PATH
-    #[arg(long, value_name = "PORT", help_heading = "Debugging")]
-    pub gdb: Option<debugger::server::Address>,
-
-    /// With --gdb: do not wait, a debugger may come at any time
-    #[arg(long, requires = "gdb", help_heading = "Debugging")]
-    pub gdb_no_wait: bool,
+    /// How to see into it
+    #[command(flatten)]
+    pub debug: DebugArgs,
 
     /// Which console of the guest this terminal is
     #[arg(long, value_enum, default_value_t = Console::Serial, help_heading = "Machine")]

@@ -8,6 +8,7 @@
 //! | [`list`] | `isomorph ps`, `isomorph rm` |
 //! | [`doctor`] | `isomorph doctor` |
 //! | [`console`], [`terminal`] | the guest's console on the user's terminal |
+//! | [`debugging`] | `--gdb`, `--trace`, `--symbols` |
 //! | [`home`] | the state home and the machines in it |
 //! | [`progress`], [`size`] | how things are shown and written |
 //!
@@ -17,6 +18,7 @@
 
 mod cli;
 mod console;
+mod debugging;
 mod doctor;
 mod home;
 mod images;

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
-use debugger::server::{Server, Serving};
 use debugger::system::System;
 use disk::RawDisk;
 use machine::backend::{BlockBackend, CharacterBackend, CharacterSink, NetworkBackend};
@@ -23,6 +22,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::{Console as ConsoleKind, RunArgs};
 use crate::console::{Answer, Console, Control};
+use crate::debugging::{describe_fault, finish_trace};
 use crate::home::{Home, MachineDirectory, RECORD_VERSION, Record};
 use crate::images;
 use crate::progress::{Bar, Unit};
@@ -144,16 +144,6 @@ fn open_network(args: &RunArgs, clock: &Arc<Clock>) -> Result<Arc<dyn NetworkBac
     Ok(Arc::new(network))
 }
 
-/// Lets debuggers come, and says where.
-fn open_debugger(args: &RunArgs, board: &Arc<Board>) -> Result<Option<Serving>> {
-    let Some(address) = &args.gdb else { return Ok(None) };
-    let server = Server::bind(address)?;
-    let what = if args.gdb_no_wait { "listening for" } else { "waiting for" };
-    eprintln!("isomorph: {what} a debugger: target remote {}", server.address());
-    let serving = server.serve(Arc::new(System::new(Arc::clone(board))), !args.gdb_no_wait);
-    Ok(Some(serving.context("cannot serve a debugger")?))
-}
-
 /// Builds the machine, runs it until it stops, and says what came of it.
 fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
     let clock = Arc::new(Clock::new());
@@ -183,7 +173,12 @@ fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
     if let Some(console) = &console {
         console.control(Arc::clone(&monitor) as Arc<dyn Control>)?;
     }
-    let debugger = open_debugger(args, &board)?;
+    let symbols = args.debug.symbols(args.kernel.as_deref().or(args.firmware.as_deref()))?;
+    let trace = args.debug.tracer()?;
+    if let Some(trace) = &trace {
+        board.set_tracer(Some(Arc::clone(trace) as _));
+    }
+    let debugger = args.debug.serve(System::new(Arc::clone(&board)))?;
     board.start()?;
     let reason = board.wait();
     if let Some(debugger) = debugger {
@@ -192,10 +187,14 @@ fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
     if let Some(console) = &console {
         console.close();
     }
+    finish_trace(trace.as_ref())?;
     match reason {
         StopReason::PowerOff(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))),
         StopReason::Requested => Ok(ExitCode::from(monitor.status())),
-        StopReason::Fault(reason) => bail!("the guest was stopped: {reason}"),
+        StopReason::Fault(reason) => {
+            eprint!("{}", describe_fault(&board, &symbols));
+            bail!("the guest was stopped: {reason}")
+        }
     }
 }
 

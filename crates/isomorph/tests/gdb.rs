@@ -1,4 +1,4 @@
-//! The real gdb on guests: bare programs compiled here, and Debian's kernel as it starts.
+//! Seeing into guests: the real gdb on bare programs compiled here and on Debian's kernel as it starts; traces; reports of crashes.
 
 mod guest;
 
@@ -198,7 +198,6 @@ fn gdb_sees_harts_and_reads_and_lets_the_machine_go_on() {
             "atchpoint 2: other_runs",
             "Value = ",
             "#0  ",
-            "other ()",
         ],
     );
     // The first hart has powered the machine off meanwhile.
@@ -344,4 +343,60 @@ fn a_place_where_nobody_can_listen_is_one_line() {
         assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
         assert!(text.contains(said) && text.contains("--gdb"), "{text}");
     }
+}
+
+#[test]
+fn a_trace_has_a_line_for_each_instruction_in_its_range() {
+    let folder = tempfile::tempdir().unwrap();
+    let elf = compile(folder.path());
+    let trace = folder.path().join("trace");
+    let run = |flags: &[&str]| output(isomorph().args(["run", "--no-network"]).args(flags).arg("--kernel").arg(&elf));
+    let to_file = format!("--trace={}", trace.display());
+    assert_eq!(run(&[&to_file]).status.code(), Some(0));
+    let all = fs::read_to_string(&trace).unwrap();
+    assert!(all.lines().count() > 100, "{all}");
+    assert!(all.lines().all(|line| line.starts_with("0 0x0000000080201") && line.contains(" S ")), "{all}");
+    assert!(all.contains("fmul.d") || all.contains("fadd.d"), "{all}");
+    // `outer` and `triple` are called with ten.
+    let some = run(&["--trace", "--trace-range", "80201000-80201060"]);
+    let lines = String::from_utf8(some.stderr).unwrap();
+    assert!(lines.contains("c.jr ra") && lines.lines().count() < all.lines().count(), "{lines}");
+    assert!(lines.contains("=0x21"), "{lines}");
+}
+
+#[test]
+fn a_machine_that_fails_says_where_by_its_kernels_symbols() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, elf) = (folder.path().join("bare.c"), folder.path().join("bare.elf"));
+    fs::write(
+        &source,
+        "void (*nothing)(void);
+        __attribute__((noinline)) int inner(int n) { nothing(); return n; }
+        __attribute__((noinline)) int outer(int n) { return inner(n + 1) + 1; }
+        int main(void) { return outer(1) + 1; }
+        char stack[8192];
+        __asm__(\".text\\n.globl _start\\n_start:\\nla sp, stack + 8192\\ncall main\\n\");",
+    )
+    .unwrap();
+    let mut compiler = Command::new("riscv64-linux-gnu-gcc");
+    compiler.args(["-g", "-O0", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-mcmodel=medany"]);
+    let compiler = output(compiler.args(["-Wl,-Ttext=0x80200000,--build-id=none", "-o"]).args([&elf, &source]));
+    assert!(compiler.status.success(), "{}", String::from_utf8_lossy(&compiler.stderr));
+    let output = output(isomorph().args(["run", "--no-network", "--kernel"]).arg(&elf));
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_says(
+        &text,
+        &[
+            "hart 0: ",
+            "pc 0x0000000000000000",
+            "#0 ",
+            "#1 ",
+            "inner+0x",
+            "bare.c:2",
+            "outer+0x",
+            "main+0x",
+            "isomorph: the guest was stopped",
+        ],
+    );
 }

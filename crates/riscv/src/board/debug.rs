@@ -97,6 +97,25 @@ impl Board {
         });
     }
 
+    /// The integer registers and program counters of all harts; also after the machine's end.
+    #[must_use]
+    pub fn registers(&self) -> Vec<([u64; 32], u64)> {
+        let registers = |hart: &Hart| (std::array::from_fn(|n| hart.x(u8::try_from(n).unwrap_or(0))), hart.pc());
+        self.inspect(move |parts| parts.vcpus.iter().map(|vcpu| registers(&vcpu.core().hart)).collect())
+    }
+
+    /// Reads memory as hart `number` sees it, also after the machine's end; false if part of it is not memory.
+    #[must_use]
+    pub fn read_virtual(&self, number: usize, at: u64, bytes: &mut [u8]) -> bool {
+        let length = bytes.len();
+        let read = self.inspect(move |parts| {
+            let mut bytes = vec![0; length];
+            let vcpu = parts.vcpus.get(number)?;
+            (vcpu.core().hart.read_virtual(at, &mut bytes) == length).then_some(bytes)
+        });
+        read.inspect(|read| bytes.copy_from_slice(read)).is_some()
+    }
+
     /// How many harts there are.
     #[must_use]
     pub fn harts_count(&self) -> usize {

@@ -86,7 +86,7 @@ pub struct Traced {
     pub privilege: Privilege,
     /// Its bits: 16 of them if the lowest two are not both set, else 32.
     pub bits: u32,
-    /// The register that it changed: 0 to 31 for `x`, 32 to 63 for `f`, and the new value.
+    /// The register that it wrote: 1 to 31 for `x`, 32 to 63 for `f`, and the new value.
     pub written: Option<(u8, u64)>,
     /// It trapped, and was not executed: the address of the handler.
     pub trapped_to: Option<u64>,
@@ -154,6 +154,16 @@ fn operand(instruction: &Instruction) -> Option<(u64, Watch)> {
         CboZero => (super::CACHE_BLOCK_BYTES, Watch::Write),
         _ => return None,
     })
+}
+
+/// The register that an instruction writes, as [`Traced::written`] numbers them.
+fn destination(bits: u32) -> Option<u8> {
+    let instruction = decode(bits)?;
+    let operands = instruction.op.line().operands;
+    if operands.starts_with("fd") {
+        return Some(32 + instruction.rd);
+    }
+    (operands.starts_with("rd") && instruction.rd != 0).then_some(instruction.rd)
 }
 
 impl Hart {
@@ -256,17 +266,17 @@ impl Hart {
         };
         let (pc, privilege, before) = (self.pc, self.privilege, self.retired());
         let Ok(bits) = self.fetch(pc) else { return self.execute_one() };
-        let (old_x, old_f) = (self.x.clone(), self.f.clone());
         let exit = self.execute_one();
-        let x = (1..32).find(|n| self.x.get(*n) != old_x.get(*n)).map(|n| (n, self.x.get(n)));
-        let f = || (0..32).find(|n| self.f.get(*n) != old_f.get(*n)).map(|n| (32 + n, self.f.get(n)));
         let done = self.retired() != before || exit.is_some();
         tracer.instruction(&Traced {
             hart: self.config.id,
             pc,
             privilege,
             bits,
-            written: x.or_else(f),
+            written: destination(bits).filter(|_| done).map(|number| match number {
+                0..32 => (number, self.x(number)),
+                _ => (number, self.f(number - 32)),
+            }),
             trapped_to: (!done).then_some(self.pc),
         });
         exit
