@@ -1,0 +1,126 @@
+//! What the assembler writes, read by another's disassembler.
+
+use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+
+use super::*;
+
+fn text(code: &[u8]) -> Vec<String> {
+    let mut formatter = IntelFormatter::new();
+    formatter.options_mut().set_space_after_operand_separator(true);
+    formatter.options_mut().set_rip_relative_addresses(true);
+    let mut lines = Vec::new();
+    for instruction in Decoder::with_ip(64, code, 0x1000, DecoderOptions::NONE) {
+        let mut line = String::new();
+        formatter.format(&instruction, &mut line);
+        lines.push(line);
+    }
+    lines
+}
+
+fn check(expected: &str, emit: impl FnOnce(&mut Assembler)) {
+    let mut asm = Assembler::new();
+    emit(&mut asm);
+    assert_eq!(text(&asm.finish()).join("; "), expected);
+}
+
+#[test]
+fn operands() {
+    use Gpr::*;
+    check("mov rax, [r15-80h]", |a| a.mov(Size::B64, Rax, Mem::at(R15, -128)));
+    check("mov ecx, [r13]", |a| a.mov(Size::B32, Rcx, Mem::at(R13, 0)));
+    check("mov [rsp+8], r12", |a| a.mov_store(Size::B64, Mem::at(Rsp, 8), R12));
+    check("mov rax, gs:[r12+1000h]", |a| a.mov(Size::B64, Rax, Mem::at(R12, 0x1000).gs()));
+    check("lea r8, [rbp+r9*4+1]", |a| a.lea(R8, Mem::indexed(Rbp, R9, Scale::Four, 1)));
+    check("lea rsi, [rdi*8]", |a| a.lea(Rsi, Mem::scaled(Rdi, Scale::Eight, 0)));
+    check("mov al, gs:[7Fh]", |a| a.mov(Size::B8, Rax, Mem::absolute(0x7f).gs()));
+}
+
+#[test]
+fn bytes_of_any_register() {
+    use Gpr::*;
+    for (register, name) in [(Rax, "al"), (Rbx, "bl"), (Rbp, "bpl"), (Rsi, "sil"), (Rdi, "dil"), (R8, "r8b")] {
+        check(&format!("mov [rax], {name}"), |a| a.mov_store(Size::B8, Mem::at(Rax, 0), register));
+        check(&format!("movzx ecx, {name}"), |a| a.movzx(Rcx, Size::B8, register));
+        check(&format!("setl {name}"), |a| a.setcc(Cc::L, register));
+    }
+}
+
+#[test]
+fn arithmetic() {
+    use Gpr::*;
+    check("add rax, r9", |a| a.alu(Alu::Add, Size::B64, Rax, R9));
+    check("xor [r15+8], ecx", |a| a.alu_store(Alu::Xor, Size::B32, Mem::at(R15, 8), Rcx));
+    check("sub r14, 7Fh", |a| a.alu_imm(Alu::Sub, Size::B64, R14, 127));
+    check("cmp qword ptr [rax], 12345678h", |a| a.alu_imm(Alu::Cmp, Size::B64, Mem::at(Rax, 0), 0x1234_5678));
+    check("cmp word ptr [rax], 1234h", |a| a.alu_imm(Alu::Cmp, Size::B16, Mem::at(Rax, 0), 0x1234));
+    check("and dl, 0FFh", |a| a.alu_imm(Alu::And, Size::B8, Rdx, -1));
+    check("mov r11d, 0FFFFFFFFh", |a| a.mov_imm(R11, 0xffff_ffff));
+    check("mov rdi, 0FFFFFFFFFFFFFFFFh", |a| a.mov_imm(Rdi, u64::MAX));
+    check("mov r8, 123456789ABCDEF0h", |a| a.mov_imm(R8, 0x1234_5678_9abc_def0));
+    check("movsxd r12, eax", |a| a.movsx(R12, Size::B32, Rax));
+    check("movsx rax, word ptr [rdi]", |a| a.movsx(Rax, Size::B16, Mem::at(Rdi, 0)));
+    check("imul r10, [r15]", |a| a.imul(Size::B64, R10, Mem::at(R15, 0)));
+    check("cqo; idiv rcx", |a| {
+        a.sign_into_rdx(Size::B64);
+        a.idiv(Size::B64, Rcx);
+    });
+    check("shl r9, 20h", |a| a.shift(Shift::Shl, Size::B64, R9, 32));
+    check("sar eax, 1", |a| a.shift(Shift::Sar, Size::B32, Rax, 1));
+    check("shlx rax, r9, r13", |a| a.shlx(Size::B64, Rax, R9, R13));
+    check("sarx ebx, [r15+8], ecx", |a| a.sarx(Size::B32, Rbx, Mem::at(R15, 8), Rcx));
+    check("shrx rsi, rdi, r8", |a| a.shrx(Size::B64, Rsi, Rdi, R8));
+    check("rorx r8, rax, 7", |a| a.rorx(Size::B64, R8, Rax, 7));
+    check("andn rax, r8, rbx", |a| a.andn(Size::B64, Rax, R8, Rbx));
+    check("bswap r9", |a| a.bswap(Size::B64, R9));
+    check("lzcnt rax, r8; tzcnt ecx, edx; popcnt rdi, rsi", |a| {
+        a.lzcnt(Size::B64, Rax, R8);
+        a.tzcnt(Size::B32, Rcx, Rdx);
+        a.popcnt(Size::B64, Rdi, Rsi);
+    });
+    check("cmovb r8, rax", |a| a.cmov(Cc::B, Size::B64, R8, Rax));
+    check("not r12; neg dword ptr [rax]", |a| {
+        a.not(Size::B64, R12);
+        a.neg(Size::B32, Mem::at(Rax, 0));
+    });
+}
+
+#[test]
+fn atomics() {
+    use Gpr::*;
+    check("lock xadd gs:[rdi], r8", |a| {
+        a.lock();
+        a.xadd(Size::B64, Mem::at(Rdi, 0).gs(), R8);
+    });
+    check("lock cmpxchg [rcx], edx", |a| {
+        a.lock();
+        a.cmpxchg(Size::B32, Mem::at(Rcx, 0), Rdx);
+    });
+    check("xchg [rax], rcx", |a| a.xchg(Size::B64, Mem::at(Rax, 0), Rcx));
+    check("mfence; pause", |a| {
+        a.mfence();
+        a.pause();
+    });
+}
+
+#[test]
+fn jumps() {
+    use Gpr::*;
+    check("push r12; pop rax; ret; call qword ptr [r15+100h]; jmp rax", |a| {
+        a.push(R12);
+        a.pop(Rax);
+        a.ret();
+        a.call_rm(Mem::at(R15, 0x100));
+        a.jmp_rm(Rax);
+    });
+    let mut asm = Assembler::new();
+    let (back, forth) = (asm.label(), asm.label());
+    asm.bind(back);
+    asm.jcc(Cc::Ne, forth);
+    asm.jmp(back);
+    asm.bind(forth);
+    let site = asm.jmp_patchable(back);
+    let code = asm.finish();
+    assert_eq!((site + 1) % 4, 0);
+    assert_eq!(text(&code)[..2], ["jne 000000000000100Bh", "jmp 0000000000001000h"]);
+    assert_eq!(text(&code).last().unwrap(), "jmp 0000000000001000h");
+}
