@@ -13,10 +13,13 @@
 //! relaxed atomics (a plain load or store on the host) of at most eight bytes. A frame, once given, stays where it is as long as
 //! the memory lives, so that a TLB may keep its address.
 
+pub mod code;
+
 use std::io;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use self::code::CodePages;
 use crate::address::{GuestPhysical, PAGE_SHIFT, PAGE_SIZE, host_size};
 use crate::sys::Mapping;
 
@@ -58,6 +61,7 @@ pub struct GuestMemory {
     size: u64,
     frames: Box<[AtomicPtr<u8>]>,
     resident: AtomicUsize,
+    code: CodePages,
     /// Where frames come from: page `n` takes frame `n`, so neighbours stay neighbours and the host can use large pages.
     pool: Mapping,
 }
@@ -100,7 +104,7 @@ macro_rules! scalar {
 scalar! { u8, AtomicU8; u16, AtomicU16; u32, AtomicU32; u64, AtomicU64; }
 
 impl GuestMemory {
-    /// `size` bytes of zeroes at `base`. Costs eight bytes a page until pages are touched.
+    /// `size` bytes of zeroes at `base`. Costs nine bytes a page until pages are touched.
     ///
     /// # Errors
     /// See [`MemoryError`].
@@ -110,8 +114,9 @@ impl GuestMemory {
         });
         let Some(bytes) = bytes else { return Err(MemoryError::Shape { base, size }) };
         let pool = Mapping::new(bytes).map_err(|cause| MemoryError::Host { size, cause })?;
-        let frames = (0..bytes >> PAGE_SHIFT).map(|_| AtomicPtr::new(null_mut())).collect();
-        Ok(Self { base, size, frames, resident: AtomicUsize::new(0), pool })
+        let count = bytes >> PAGE_SHIFT;
+        let frames = (0..count).map(|_| AtomicPtr::new(null_mut())).collect();
+        Ok(Self { base, size, frames, resident: AtomicUsize::new(0), code: CodePages::new(count), pool })
     }
 
     /// The first address.
@@ -130,6 +135,26 @@ impl GuestMemory {
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         (self.resident.load(Ordering::Relaxed) as u64) << PAGE_SHIFT
+    }
+
+    /// Which pages code comes from.
+    #[must_use]
+    #[inline(always)]
+    pub fn code(&self) -> &CodePages {
+        &self.code
+    }
+
+    /// The number of the page of `at`, counted from the start of RAM; of an address that is not in RAM, one that no page has.
+    #[must_use]
+    #[inline(always)]
+    pub fn page_number(&self, at: GuestPhysical) -> u32 {
+        u32::try_from(at.0.wrapping_sub(self.base.0) >> PAGE_SHIFT).unwrap_or(u32::MAX)
+    }
+
+    /// The address of page `number`, counted from the start of RAM.
+    #[must_use]
+    pub fn page_address(&self, number: u32) -> GuestPhysical {
+        self.base.wrapping_add(u64::from(number) << PAGE_SHIFT)
     }
 
     /// Whether `length` bytes at `at` are all RAM.
@@ -171,7 +196,9 @@ impl GuestMemory {
                 self.resident.fetch_sub(1, Ordering::Relaxed);
             }
         }
-        self.pool.zero()
+        let result = self.pool.zero();
+        self.code.note_all();
+        result
     }
 
     /// Calls `each` with the host address and length of every piece of the range that lies in one page.
@@ -201,6 +228,14 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// `length` bytes at `at` have been written: to be called after every write but those by way of a TLB.
+    fn note_write(&self, at: GuestPhysical, length: usize) {
+        if length > 0 {
+            let first = host_size(at.0.wrapping_sub(self.base.0));
+            self.code.note_write(first >> PAGE_SHIFT..=(first + length - 1) >> PAGE_SHIFT);
+        }
+    }
+
     /// Copies from guest memory at `at` into `bytes`.
     ///
     /// # Errors
@@ -219,7 +254,9 @@ impl GuestMemory {
     pub fn write(&self, at: GuestPhysical, bytes: &[u8]) -> Result<(), OutOfRange> {
         let source = bytes.as_ptr();
         // SAFETY: as in `read`.
-        self.pieces(at, bytes.len(), |host, done, count| unsafe { copy(source.add(done).cast_mut(), host, count) })
+        self.pieces(at, bytes.len(), |host, done, count| unsafe { copy(source.add(done).cast_mut(), host, count) })?;
+        self.note_write(at, bytes.len());
+        Ok(())
     }
 
     /// Sets `length` bytes at `at` to `value`.
@@ -232,7 +269,9 @@ impl GuestMemory {
                 // SAFETY: `count` bytes at `host` are inside one live frame.
                 unsafe { u8::store(host.add(i), value) };
             }
-        })
+        })?;
+        self.note_write(at, length);
+        Ok(())
     }
 
     /// Loads a naturally aligned little-endian integer; atomic.
@@ -255,6 +294,7 @@ impl GuestMemory {
         let host = self.aligned(at, size_of::<T>())?;
         // SAFETY: as in `load`.
         unsafe { T::store(host, value) };
+        self.note_write(at, size_of::<T>());
         Ok(())
     }
 
@@ -266,7 +306,9 @@ impl GuestMemory {
         let host = self.aligned(at, size_of::<u64>())?;
         // SAFETY: `aligned` gives an aligned address with room for the integer inside a live frame.
         let word = unsafe { AtomicU64::from_ptr(host.cast()) };
-        Ok(word.compare_exchange(old.to_le(), new.to_le(), Ordering::SeqCst, Ordering::SeqCst).is_ok())
+        let done = word.compare_exchange(old.to_le(), new.to_le(), Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        self.note_write(at, size_of::<u64>());
+        Ok(done)
     }
 
     #[inline]

@@ -15,7 +15,7 @@ use super::trap::{Cause, Trap};
 use super::{Hart, Privilege};
 use crate::mmu::tlb::Class;
 use crate::mmu::walk::{Page, Rules, Satp, walk};
-use crate::mmu::{Access, Fault};
+use crate::mmu::{Access, Fault, Permissions};
 
 /// What an access reaches.
 #[derive(Clone, Copy, Debug)]
@@ -102,13 +102,18 @@ impl Hart {
         let Some(frame) = self.memory.frame(GuestPhysical(physical)) else {
             return Ok(Place::Bus(GuestPhysical(physical)));
         };
-        if let Some(protection) = protection {
-            let Page { permissions, extent, .. } = page;
-            if access == Access::Fetch {
+        let Page { permissions, extent, .. } = page;
+        if access == Access::Fetch {
+            if protection.is_some() {
                 self.tlb.enter_fetch(at, page.physical, extent);
-            } else {
-                self.tlb.enter(at, frame.as_ptr(), permissions.and(protection), extent);
             }
+        } else {
+            let mut permissions = protection.unwrap_or(Permissions::NONE).and(permissions);
+            if permissions.write || access == Access::Store {
+                let page = self.memory.page_number(GuestPhysical(physical));
+                permissions.write &= self.memory.code().allow_writes(page, access == Access::Store);
+            }
+            self.tlb.enter(at, frame.as_ptr(), permissions, extent);
         }
         // SAFETY: the offset is inside the frame.
         Ok(Place::Memory(unsafe { frame.as_ptr().add(host_size(at & (PAGE_SIZE - 1))) }))
@@ -146,7 +151,7 @@ impl Hart {
         Ok(low | self.fetch_half(at.wrapping_add(2))? << 16)
     }
 
-    fn fetch_half(&mut self, at: u64) -> Result<u32, Trap> {
+    pub(crate) fn fetch_half(&mut self, at: u64) -> Result<u32, Trap> {
         let (physical, _) = self.fetch_address(at)?;
         self.memory.load::<u16>(physical).map(u32::from).map_err(|_| Trap::new(Cause::FetchAccess, at))
     }

@@ -17,10 +17,11 @@
 //! spaces. A block ends at the end of its page, so the exits that stay in the page lead to the same physical address
 //! whatever the translation, and may be linked for good. Others go through the jump cache, whose keys hold the TLB's fetch context.
 //!
-//! **Changed code.** Code that changes must be seen after `fence.i`, not before. That instruction begins a new *epoch*; a block of an older
-//! epoch is entered only after its bytes have been compared with memory.
+//! **Changed code.** Code that changes must be seen after `fence.i`, not before. Then the blocks of the pages that have been written since are dropped
+//! ([`BlockCache::drop_page`]; see [`machine::memory::code`]). Links stay inside a page, so no link leads from a block that stays to one that is
+//! dropped; the jump cache looks whether a block lives.
 //!
-//! Invariant, on which every [`BlockRef`] and [`Cursor`] relies: a block, once made, is neither moved nor freed before [`BlockCache::clear`], and that is
+//! Invariant, on which every [`BlockRef`] and [`Cursor`] relies: a block, once made, is neither moved nor freed before [`BlockCache::clear`], even if it is dropped, and that is
 //! called only where no reference is kept (the interpreter's loop, between blocks).
 
 use std::cell::Cell;
@@ -29,7 +30,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-use machine::address::host_size;
+use machine::address::{PAGE_SHIFT, host_size};
+use machine::memory::code::Maker;
 
 use super::Hart;
 use crate::mmu::tlb::Context;
@@ -161,8 +163,8 @@ pub(crate) enum Side {
 /// A basic block.
 pub(crate) struct Block {
     first: NonNull<Slot>,
-    /// The epoch that its bytes were last known to be right in.
-    pub(crate) epoch: Cell<u64>,
+    /// It has not been dropped.
+    lives: Cell<bool>,
     /// How many instructions retire when it runs to its end.
     pub(crate) count: u32,
     pub(crate) exits: [Exit; 2],
@@ -197,7 +199,7 @@ pub(crate) struct Parts {
 
 impl Block {
     /// A block; its last slot is one that ends it.
-    pub(crate) fn new(parts: Parts, epoch: u64) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         let slots = parts.slots.into_boxed_slice();
         let bytes = i64::try_from(2 * parts.source.len()).unwrap_or(i64::MAX);
         let exit = |offset: i64| {
@@ -207,7 +209,7 @@ impl Block {
         };
         Self {
             first: NonNull::from(&*slots).cast(),
-            epoch: Cell::new(epoch),
+            lives: Cell::new(true),
             count: parts.count,
             exits: [exit(bytes), exit(parts.taken)],
             long: parts.long,
@@ -252,11 +254,6 @@ impl Block {
     /// The length of instruction `index` in bytes.
     pub(crate) fn length(&self, index: u32) -> u64 {
         if self.long >> index & 1 == 0 { 2 } else { 4 }
-    }
-
-    /// The instructions' bytes as they were decoded.
-    pub(crate) fn source(&self) -> &[u16] {
-        &self.source
     }
 }
 
@@ -306,12 +303,14 @@ struct Jump {
 
 /// The blocks of one hart.
 pub(crate) struct BlockCache {
-    /// See the module's header.
-    pub(crate) epoch: u64,
+    /// The pages that blocks come from.
+    pub(crate) maker: Maker,
     jumps: Box<[Jump; JUMPS]>,
     blocks: HashMap<u64, Box<Block>, BuildHasherDefault<AddressHasher>>,
-    /// Blocks that were replaced; others may still be linked to them.
-    #[expect(clippy::vec_box, reason = "a block that links lead to must not move")]
+    /// By page, the addresses of the blocks that have bytes in it, and maybe of others.
+    pages: HashMap<u64, Vec<u64>, BuildHasherDefault<AddressHasher>>,
+    /// Blocks that were dropped.
+    #[expect(clippy::vec_box, reason = "a block that the jump cache leads to must not move")]
     old: Vec<Box<Block>>,
     /// The last block that is not to be kept.
     single: Option<Box<Block>>,
@@ -324,9 +323,10 @@ unsafe impl Send for BlockCache {}
 impl BlockCache {
     pub(crate) fn new() -> Self {
         Self {
-            epoch: 0,
+            maker: Maker::default(),
             jumps: Box::new([Jump { pc: 0, context: Context::NONE, block: None }; JUMPS]),
             blocks: HashMap::default(),
+            pages: HashMap::default(),
             old: Vec::new(),
             single: None,
             slots_count: 0,
@@ -342,11 +342,7 @@ impl BlockCache {
     #[inline(always)]
     pub(crate) fn jump(&self, pc: u64, context: Context) -> Option<BlockRef> {
         let jump = &self.jumps[Self::jump_index(pc)];
-        if jump.pc == pc && jump.context == context {
-            jump.block.filter(|block| block.epoch.get() == self.epoch)
-        } else {
-            None
-        }
+        if jump.pc == pc && jump.context == context { jump.block.filter(|block| block.lives.get()) } else { None }
     }
 
     /// Enters a block for `pc` in a fetch context.
@@ -358,19 +354,52 @@ impl BlockCache {
         self.jumps.fill(Jump { pc: 0, context: Context::NONE, block: None });
     }
 
-    /// The block at a physical address, whatever its epoch.
+    /// The block at a physical address.
     pub(crate) fn get(&self, physical: u64) -> Option<BlockRef> {
         self.blocks.get(&physical).map(|block| BlockRef(NonNull::from(&**block)))
+    }
+
+    /// Whether the block at a physical address is `block`.
+    #[cfg(test)]
+    pub(crate) fn is_same(&self, physical: u64, block: Option<BlockRef>) -> bool {
+        self.get(physical).map(|block| block.0) == block.map(|block| block.0)
     }
 
     /// Keeps a block; it replaces one at the same address.
     pub(crate) fn insert(&mut self, block: Block) -> BlockRef {
         self.slots_count += block.slots.len() + 8;
         let physical = block.physical;
+        for at in [Some(physical), block.second_half].into_iter().flatten() {
+            self.pages.entry(at >> PAGE_SHIFT).or_default().push(physical);
+        }
         let block = Box::new(block);
         let reference = BlockRef(NonNull::from(&*block));
-        self.old.extend(self.blocks.insert(physical, block));
+        let replaced = self.blocks.insert(physical, block);
+        self.retire(replaced);
         reference
+    }
+
+    /// Drops the blocks that have bytes in the page of `physical`. Those that are being executed may go on to their end.
+    pub(crate) fn drop_page(&mut self, physical: u64) {
+        for at in self.pages.remove(&(physical >> PAGE_SHIFT)).unwrap_or_default() {
+            let block = self.blocks.remove(&at);
+            self.retire(block);
+        }
+    }
+
+    /// Drops all blocks, as [`Self::drop_page`] does.
+    pub(crate) fn drop_all(&mut self) {
+        self.pages.clear();
+        for block in std::mem::take(&mut self.blocks).into_values() {
+            self.retire(Some(block));
+        }
+    }
+
+    fn retire(&mut self, block: Option<Box<Block>>) {
+        if let Some(block) = block {
+            block.lives.set(false);
+            self.old.push(block);
+        }
     }
 
     /// Keeps a block only until the next call: it is neither linked to others nor others to it.
@@ -387,24 +416,23 @@ impl BlockCache {
         self.slots_count > SLOTS_MAX
     }
 
-    /// Drops all blocks. No reference may be kept; answers one to a block that does nothing, to put in the place of others.
+    /// Frees all blocks. No reference may be kept; answers one to a block that does nothing, to put in the place of others.
     pub(crate) fn clear(&mut self) -> BlockRef {
         self.forget_jumps();
+        self.maker.clear();
+        self.pages.clear();
         self.blocks.clear();
         self.old.clear();
         self.slots_count = 0;
-        self.insert_single(Block::new(
-            Parts {
-                slots: vec![Slot { handler: nothing, rd: 0, rs1: 0, rs2: 0, extra: 0, imm: 0 }],
-                count: 0,
-                long: 0,
-                source: Vec::new(),
-                physical: 0,
-                second_half: None,
-                taken: 0,
-                checked: false,
-            },
-            self.epoch,
-        ))
+        self.insert_single(Block::new(Parts {
+            slots: vec![Slot { handler: nothing, rd: 0, rs1: 0, rs2: 0, extra: 0, imm: 0 }],
+            count: 0,
+            long: 0,
+            source: Vec::new(),
+            physical: 0,
+            second_half: None,
+            taken: 0,
+            checked: false,
+        }))
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod block;
+pub(crate) mod code;
 pub mod csr;
 pub mod debug;
 pub mod signals;
@@ -17,6 +18,7 @@ use machine::memory::GuestMemory;
 
 use self::access::Reservation;
 use self::block::{BlockCache, BlockRef, Cursor};
+use self::code::Withdrawals;
 use self::csr::Csrs;
 use self::debug::{Debug, Stop};
 use self::trap::Trap;
@@ -133,6 +135,7 @@ pub struct Hart {
     pub(crate) pauses_count: u32,
     pub(crate) pmp: Pmp,
     pub(crate) config: HartConfig,
+    pub(crate) withdrawals: Withdrawals,
     pub(crate) memory: Arc<GuestMemory>,
     pub(crate) bus: Arc<Bus>,
     pub(crate) time: Arc<dyn TimeSource>,
@@ -178,6 +181,7 @@ impl Hart {
             pauses_count: 0,
             pmp: Pmp::default(),
             config,
+            withdrawals: Withdrawals::new(&memory),
             memory,
             bus,
             time,

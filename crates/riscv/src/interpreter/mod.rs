@@ -63,7 +63,6 @@ fn chain(hart: &mut Hart, side: Side) -> Flow {
 #[inline(always)]
 fn follow(hart: &mut Hart, block: BlockRef, side: Side) -> Flow {
     if let Some(target) = block.exits[side as usize].target.get()
-        && target.epoch.get() == hart.blocks.epoch
         && hart.budget > 0
         && !hart.signals.is_polled()
     {
@@ -105,6 +104,7 @@ impl Hart {
     /// Executes until one of the reasons of [`Exit`].
     pub fn run(&mut self) -> Exit {
         self.signals.enter();
+        self.withdrawals.enter();
         let exit = if self.debug.is_some() {
             self.run_debugged()
         } else {
@@ -117,6 +117,7 @@ impl Hart {
                 }
             }
         };
+        self.withdrawals.leave();
         self.signals.leave();
         exit
     }
@@ -136,11 +137,13 @@ impl Hart {
     /// Executes one instruction, or takes one trap or interrupt. `None` if nothing else happened.
     pub fn step(&mut self) -> Option<Exit> {
         self.signals.enter();
+        self.withdrawals.enter();
         let pc = self.pc;
         let exit = self.look().or_else(|| {
             // Not if an interrupt was taken.
             if self.pc == pc { self.execute_one() } else { None }
         });
+        self.withdrawals.leave();
         self.signals.leave();
         exit
     }
@@ -158,6 +161,7 @@ impl Hart {
 
     /// Fences and timers; whether someone wants attention.
     pub(crate) fn look_outside(&mut self) -> bool {
+        self.withdrawals.look(&self.memory, &mut self.tlb);
         let polled = self.signals.take_poll();
         if polled.fence() {
             let (fences, ticket) = self.signals.take_fences();
@@ -294,7 +298,7 @@ impl Hart {
         let (physical, cacheable) = self.fetch_address(pc)?;
         if single || !cacheable {
             let parts = self.assemble(pc, physical.0, 1)?;
-            return Ok(self.blocks.insert_single(Block::new(parts, self.blocks.epoch)));
+            return Ok(self.blocks.insert_single(Block::new(parts)));
         }
         if let Some(block) = self.blocks.get(physical.0)
             && self.still_right(pc, block)?
@@ -302,8 +306,9 @@ impl Hart {
             self.enter_jump(pc, block);
             return Ok(block);
         }
+        self.watch_code(physical.0);
         let parts = self.assemble(pc, physical.0, BLOCK_INSTRUCTIONS_MAX)?;
-        let block = self.blocks.insert(Block::new(parts, self.blocks.epoch));
+        let block = self.blocks.insert(Block::new(parts));
         self.enter_jump(pc, block);
         Ok(block)
     }
@@ -324,22 +329,7 @@ impl Hart {
                 return Ok(false);
             }
         }
-        if block.epoch.get() == self.blocks.epoch {
-            return Ok(true);
-        }
-        let at = |half: usize| match block.second_half {
-            Some(second) if half == 1 => second,
-            _ => block.physical + 2 * half as u64,
-        };
-        let same = block
-            .source()
-            .iter()
-            .enumerate()
-            .all(|(half, old)| self.memory.load::<u16>(GuestPhysical(at(half))) == Ok(*old));
-        if same {
-            block.epoch.set(self.blocks.epoch);
-        }
-        Ok(same)
+        Ok(true)
     }
 
     /// Decodes at most `limit` instructions from `pc`, which is at `physical`.
@@ -361,10 +351,15 @@ impl Hart {
             let long;
             let bits = if parts.count == 0 {
                 // The first may lie in two pages, and must be fetched with all checks.
-                let bits = self.fetch(pc)?;
+                let mut bits = self.fetch(pc)?;
                 long = bits & 3 == 3;
                 if long && at + 4 > page_end {
-                    parts.second_half = Some(self.fetch_address(pc.wrapping_add(2))?.0.0);
+                    let second = self.fetch_address(pc.wrapping_add(2))?.0.0;
+                    if limit > 1 {
+                        self.watch_code(second);
+                        bits = bits & 0xffff | self.fetch_half(pc.wrapping_add(2))? << 16;
+                    }
+                    parts.second_half = Some(second);
                 }
                 bits
             } else {
@@ -406,7 +401,7 @@ impl Hart {
     /// Performs a fence on this hart at once.
     pub fn fence(&mut self, fence: Fence) {
         match fence {
-            Fence::Instructions => self.blocks.epoch += 1,
+            Fence::Instructions => self.drop_changed_code(),
             Fence::Translations { start, length, asid } => {
                 // Past some pages, forgetting a whole space is cheaper.
                 let pages = length.saturating_add(start & (PAGE_SIZE - 1)).div_ceil(PAGE_SIZE);

@@ -144,6 +144,85 @@ fn changed_code_is_seen_after_the_fence() {
     assert_eq!(hart.x(10), 1 + 1 + 2, "the block was decoded before the store");
 }
 
+/// Fences, calls the code at RAM + 0x1000, waits; and so on.
+fn caller() -> Hart {
+    let hart = program(
+        "again: fence.i
+            lui t0,0x80001
+            slli t0,t0,32
+            srli t0,t0,32
+            jalr ra,0(t0)
+            wfi
+            jal zero,again",
+    );
+    put(&hart.memory, RAM + 0x1000, ADD_ONE);
+    hart
+}
+
+const ADD_ONE: &str = "addi a0,a0,1\n jalr zero,0(ra)";
+const ADD_TEN: &str = "addi a0,a0,10\n jalr zero,0(ra)";
+
+#[test]
+fn a_fence_drops_nothing_if_nothing_was_written() {
+    let mut hart = caller();
+    run_to_idle(&mut hart);
+    let (caller, callee) = (hart.blocks.get(RAM), hart.blocks.get(RAM + 0x1000));
+    let same = |hart: &Hart| (hart.blocks.is_same(RAM, caller), hart.blocks.is_same(RAM + 0x1000, callee));
+    put(&hart.memory, RAM + 0x2000, ADD_TEN);
+    run_to_idle(&mut hart);
+    assert_eq!(same(&hart), (true, true));
+    // Changed by a device.
+    put(&hart.memory, RAM + 0x1000, ADD_TEN);
+    run_to_idle(&mut hart);
+    assert_eq!((hart.x(10), same(&hart)), (1 + 1 + 10, (true, false)));
+    hart.memory.clear().unwrap();
+    hart.fence(Fence::Instructions);
+    assert!(hart.blocks.get(RAM).is_none() && hart.blocks.get(RAM + 0x1000).is_none());
+}
+
+#[test]
+fn another_harts_store_reaches_a_fence_whether_or_not_it_has_a_translation() {
+    let mut hart = caller();
+    let memory = Arc::clone(&hart.memory);
+    let signals = Arc::new(HartSignals::new());
+    let config = HartConfig { id: 1, ..*hart.config() };
+    let time = Arc::new(Still(AtomicU64::new(0)));
+    let mut other = Hart::new(config, Arc::clone(&memory), Arc::new(Bus::new()), time, Arc::clone(&signals));
+    // Stores t1 to (t0) once the word at (t2) is not zero.
+    put(&memory, RAM + 0x3000, "l: lw t3,0(t2)\n beq t3,zero,l\n sw t1,0(t0)\n wfi");
+    let ten = assemble(ADD_TEN, 0).unwrap();
+    other.reset(RAM + 0x3000);
+    other.set_x(5, RAM + 0x1000);
+    other.set_x(6, u64::from(u32::from_le_bytes(ten[..4].try_into().unwrap())));
+    other.set_x(7, RAM + 0x4000);
+    // It has an entry for writes to the page.
+    memory.store(GuestPhysical(RAM + 0x4000), 1_u32).unwrap();
+    run_to_idle(&mut other);
+    put(&memory, RAM + 0x1000, ADD_ONE);
+    memory.store(GuestPhysical(RAM + 0x4000), 0_u32).unwrap();
+    assert!(other.tlb.write(RAM + 0x1000, 4).is_some());
+    other.set_pc(RAM + 0x3000);
+    let runner = thread::spawn(move || {
+        let exit = other.run();
+        (exit, other)
+    });
+    run_to_idle(&mut hart);
+    run_to_idle(&mut hart);
+    assert_eq!(hart.x(10), 2);
+    memory.store(GuestPhysical(RAM + 0x4000), 1_u32).unwrap();
+    let (exit, mut other) = runner.join().unwrap();
+    assert_eq!(exit, Exit::Idle);
+    run_to_idle(&mut hart);
+    assert_eq!(hart.x(10), 12);
+    // The page is data for it again.
+    assert!(other.tlb.write(RAM + 0x1000, 4).is_some(), "a page that was written is not slow");
+    // And code once more: the entry is withdrawn before the hart executes.
+    run_to_idle(&mut hart);
+    other.set_pc(RAM + 0x3000);
+    assert_eq!(other.step(), None);
+    assert_eq!(other.tlb.write(RAM + 0x1000, 4), None);
+}
+
 #[test]
 fn a_remote_instruction_fence_ends_a_loop() {
     let mut hart = program("loop: jal zero,loop");
