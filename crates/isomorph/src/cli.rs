@@ -134,6 +134,10 @@ pub struct DebugArgs {
     #[arg(long, value_name = "START-END", requires = "trace", value_parser = debugger::trace::parse_range, help_heading = "Debugging")]
     pub trace_range: Vec<std::ops::RangeInclusive<u64>>,
 
+    /// At the end, tell what the machine has done: on standard error, or as JSON in FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-", help_heading = "Debugging")]
+    pub stats: Option<PathBuf>,
+
     /// ELF file with the guest's symbols, for reports of crashes; repeat for more
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]
     pub symbols: Vec<PathBuf>,
@@ -147,7 +151,11 @@ pub struct DebugArgs {
   isomorph run --kernel Image --initrd initrd.img --append 'root=/dev/vda rw' --disk root.raw
   isomorph run --firmware fw_jump.elf --kernel Image
   isomorph run --firmware u-boot.bin --disk disk.raw
+
+Seeing into it:
   isomorph run --kernel vmlinux --gdb 1234      then: gdb-multiarch vmlinux -ex 'target remote :1234'
+  isomorph run --kernel vmlinux --trace=boot.trace --trace-range 80200000-80201fff
+  isomorph run debian --stats=run.json
 
 The machine of an image keeps its disk: run it again under the same name and it goes on where it was; `isomorph rm`
 forgets it. Exit status: 0 when the guest powers itself off, 1 when it fails, 2 for a wrong command line.")]

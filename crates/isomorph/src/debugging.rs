@@ -1,9 +1,10 @@
-//! Seeing into machines, as the command line asks for it: `--gdb`, `--trace`, `--symbols`.
+//! Seeing into machines, as the command line asks for it: `--gdb`, `--trace`, `--stats`, `--symbols`.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use debugger::crash;
@@ -43,6 +44,22 @@ impl DebugArgs {
         Ok(Some(Arc::new(TextTrace::new(out, self.trace_range.clone()))))
     }
 
+    /// Tells what the machine has done, if that is asked for.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn tell_stats(&self, stats: impl FnOnce() -> RunStats) -> Result<()> {
+        match &self.stats {
+            None => {}
+            Some(path) if path.as_os_str() == "-" => eprint!("{}", stats().table()),
+            Some(path) => {
+                let text = format!("{:#}\n", stats().json());
+                std::fs::write(path, text).with_context(|| format!("cannot write statistics to {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The symbols of `--symbols`, and of `image` if that is an ELF file.
     ///
     /// # Errors
@@ -57,6 +74,44 @@ impl DebugArgs {
             symbols.add(Module::open(path, 0)?);
         }
         Ok(symbols)
+    }
+}
+
+/// How long and how fast something ran, and what it did.
+pub struct RunStats {
+    /// Nanoseconds of the machine's time.
+    pub time_ns: u64,
+    /// Names and counts; the first is that of instructions.
+    pub counts: Vec<(String, u64)>,
+}
+
+impl RunStats {
+    /// Millions of instructions in a second.
+    fn mips(&self) -> f64 {
+        #[allow(clippy::cast_precision_loss, reason = "display only")]
+        let instructions = self.counts.first().map_or(0, |(_, count)| *count) as f64;
+        let seconds = Duration::from_nanos(self.time_ns).as_secs_f64();
+        if seconds > 0.0 { instructions / seconds / 1e6 } else { 0.0 }
+    }
+
+    /// A table for people, of what happened at all.
+    pub fn table(&self) -> String {
+        let time = Duration::from_nanos(self.time_ns).as_secs_f64();
+        let mut text = format!("{:32} {time:>16.3}\n{:32} {:>16.1}\n", "seconds", "MIPS", self.mips());
+        for (name, count) in self.counts.iter().filter(|(_, count)| *count != 0) {
+            text += &format!("{name:32} {count:>16}\n");
+        }
+        text
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let mut object = serde_json::Map::new();
+        object.insert("time_ns".into(), self.time_ns.into());
+        object.insert("mips".into(), self.mips().into());
+        for (name, count) in &self.counts {
+            object.insert(name.to_lowercase().replace(' ', "_"), (*count).into());
+        }
+        object.into()
     }
 }
 

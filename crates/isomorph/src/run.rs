@@ -22,7 +22,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::{Console as ConsoleKind, RunArgs};
 use crate::console::{Answer, Console, Control};
-use crate::debugging::{describe_fault, finish_trace};
+use crate::debugging::{RunStats, describe_fault, finish_trace};
 use crate::home::{Home, MachineDirectory, RECORD_VERSION, Record};
 use crate::images;
 use crate::progress::{Bar, Unit};
@@ -188,6 +188,7 @@ fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
         console.close();
     }
     finish_trace(trace.as_ref())?;
+    args.debug.tell_stats(|| stats(&board))?;
     match reason {
         StopReason::PowerOff(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))),
         StopReason::Requested => Ok(ExitCode::from(monitor.status())),
@@ -196,6 +197,10 @@ fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
             bail!("the guest was stopped: {reason}")
         }
     }
+}
+
+fn stats(board: &Board) -> RunStats {
+    RunStats { time_ns: board.stats().time_ns, counts: board.engine_stats().entries() }
 }
 
 /// The guest's Ethernet address: one of qemu's range for machines, the same whenever the machine runs.
@@ -261,6 +266,9 @@ impl Monitor {
         for line in self.board.describe_harts() {
             text += &line;
             text.push('\n');
+        }
+        for (name, count) in self.board.engine_stats().entries().into_iter().skip(1).filter(|(_, count)| *count != 0) {
+            text += &format!("{count:>12}  {name}\n");
         }
         text
     }

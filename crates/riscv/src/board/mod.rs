@@ -33,6 +33,7 @@ use machine::clock::Clock;
 use machine::entropy::Entropy;
 use machine::lifecycle::{IllegalTransition, Machine, State, Stats, StopReason, Verb};
 
+use crate::hart::stats::EngineStats;
 use crate::loader::{Images, LoadError};
 use build::Parts;
 use power::Event;
@@ -164,6 +165,16 @@ impl Board {
     #[must_use]
     pub fn describe_harts(&self) -> Vec<String> {
         self.inspect(|parts| parts.vcpus.iter().map(vcpu::Vcpu::describe).collect())
+    }
+
+    /// What the harts have done, all together; also after the machine's end.
+    #[must_use]
+    pub fn engine_stats(&self) -> EngineStats {
+        self.inspect(|parts| {
+            let mut sum = EngineStats::default();
+            parts.vcpus.iter().for_each(|vcpu| sum.add(&vcpu.core().hart.stats()));
+            sum
+        })
     }
 
     /// The device tree that the guest was given at its last start, as a flattened blob.

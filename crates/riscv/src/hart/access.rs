@@ -100,8 +100,10 @@ impl Hart {
             return Err(Fault::Access);
         }
         let Some(frame) = self.memory.frame(GuestPhysical(physical)) else {
+            self.stats.device_accesses += 1;
             return Ok(Place::Bus(GuestPhysical(physical)));
         };
+        self.stats.tlb_refills += 1;
         let Page { permissions, extent, .. } = page;
         if access == Access::Fetch {
             if protection.is_some() {

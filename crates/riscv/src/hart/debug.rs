@@ -285,7 +285,7 @@ impl Hart {
     /// Executes one instruction, and others as long as the program counter stays in `range` and nothing stops the hart. Interrupts wait
     /// meanwhile, so that a step does not lead into a handler. A breakpoint at the first instruction does not count.
     pub fn step_debugged(&mut self, range: &Range<u64>) -> Exit {
-        self.signals.enter();
+        self.enter_guest();
         let exit = loop {
             if self.look_outside() {
                 break Exit::Attention;
@@ -305,7 +305,7 @@ impl Hart {
                 _ => {}
             }
         };
-        self.signals.leave();
+        self.leave_guest();
         exit
     }
 

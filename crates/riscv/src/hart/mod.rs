@@ -6,6 +6,7 @@ pub(crate) mod code;
 pub mod csr;
 pub mod debug;
 pub mod signals;
+pub mod stats;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use self::block::{BlockCache, BlockRef, Cursor};
 use self::code::Withdrawals;
 use self::csr::Csrs;
 use self::debug::{Debug, Stop};
+use self::stats::EngineStats;
 use self::trap::Trap;
 use crate::mmu::pmp::Pmp;
 use crate::mmu::tlb::Tlb;
@@ -139,6 +141,8 @@ pub struct Hart {
     pub(crate) memory: Arc<GuestMemory>,
     pub(crate) bus: Arc<Bus>,
     pub(crate) time: Arc<dyn TimeSource>,
+    /// What it has done, but for the instructions.
+    pub(crate) stats: EngineStats,
     /// While someone looks at the hart.
     pub(crate) debug: Option<Box<Debug>>,
 }
@@ -185,6 +189,7 @@ impl Hart {
             memory,
             bus,
             time,
+            stats: EngineStats::default(),
             debug: None,
         };
         hart.reset(0);
@@ -223,6 +228,12 @@ impl Hart {
     #[must_use]
     pub fn instructions_retired(&self) -> u64 {
         self.retired()
+    }
+
+    /// What the hart has done since it was made.
+    #[must_use]
+    pub fn stats(&self) -> EngineStats {
+        EngineStats { instructions: self.retired(), ..self.stats.clone() }
     }
 
     #[inline(always)]

@@ -65,6 +65,7 @@ const PRIORITY: [u64; 6] = [pending::MEI, pending::MSI, pending::MTI, pending::S
 impl Hart {
     /// Takes an exception at the current program counter.
     pub(crate) fn take_exception(&mut self, trap: Trap) {
+        self.stats.exception(trap);
         let cause = trap.cause as u64;
         let delegated = self.privilege != Privilege::Machine && self.csrs.medeleg >> cause & 1 != 0;
         self.enter_trap(cause, trap.value, delegated);
@@ -94,6 +95,7 @@ impl Hart {
 
     /// Takes an interrupt that [`Self::deliverable_interrupt`] gave.
     pub(crate) fn take_interrupt(&mut self, bit: u64) {
+        self.stats.interrupt(bit);
         let delegated = self.csrs.mideleg & bit != 0;
         self.enter_trap(INTERRUPT | u64::from(bit.trailing_zeros()), 0, delegated);
     }

@@ -103,8 +103,7 @@ fn jump(hart: &mut Hart) -> Flow {
 impl Hart {
     /// Executes until one of the reasons of [`Exit`].
     pub fn run(&mut self) -> Exit {
-        self.signals.enter();
-        self.withdrawals.enter();
+        self.enter_guest();
         let exit = if self.debug.is_some() {
             self.run_debugged()
         } else {
@@ -117,9 +116,26 @@ impl Hart {
                 }
             }
         };
+        self.leave_guest();
+        match &exit {
+            Exit::Attention => self.stats.attentions += 1,
+            Exit::Idle => self.stats.idles += 1,
+            Exit::SupervisorCall => self.stats.monitor_calls += 1,
+            Exit::Debug(_) | Exit::Fault(_) => {}
+        }
+        exit
+    }
+
+    /// From here on instructions may be executed.
+    pub(crate) fn enter_guest(&self) {
+        self.signals.enter();
+        self.withdrawals.enter();
+    }
+
+    /// From here on none are.
+    pub(crate) fn leave_guest(&self) {
         self.withdrawals.leave();
         self.signals.leave();
-        exit
     }
 
     /// Interprets some thousand instructions.
@@ -136,15 +152,13 @@ impl Hart {
 
     /// Executes one instruction, or takes one trap or interrupt. `None` if nothing else happened.
     pub fn step(&mut self) -> Option<Exit> {
-        self.signals.enter();
-        self.withdrawals.enter();
+        self.enter_guest();
         let pc = self.pc;
         let exit = self.look().or_else(|| {
             // Not if an interrupt was taken.
             if self.pc == pc { self.execute_one() } else { None }
         });
-        self.withdrawals.leave();
-        self.signals.leave();
+        self.leave_guest();
         exit
     }
 
@@ -307,6 +321,7 @@ impl Hart {
             return Ok(block);
         }
         self.watch_code(physical.0);
+        self.stats.blocks_decoded += 1;
         let parts = self.assemble(pc, physical.0, BLOCK_INSTRUCTIONS_MAX)?;
         let block = self.blocks.insert(Block::new(parts));
         self.enter_jump(pc, block);
@@ -401,8 +416,12 @@ impl Hart {
     /// Performs a fence on this hart at once.
     pub fn fence(&mut self, fence: Fence) {
         match fence {
-            Fence::Instructions => self.drop_changed_code(),
+            Fence::Instructions => {
+                self.stats.instruction_fences += 1;
+                self.drop_changed_code();
+            }
             Fence::Translations { start, length, asid } => {
+                self.stats.translation_fences += 1;
                 // Past some pages, forgetting a whole space is cheaper.
                 let pages = length.saturating_add(start & (PAGE_SIZE - 1)).div_ceil(PAGE_SIZE);
                 if pages > 64 {

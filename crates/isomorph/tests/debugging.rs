@@ -400,3 +400,22 @@ fn a_machine_that_fails_says_where_by_its_kernels_symbols() {
         ],
     );
 }
+
+#[test]
+fn statistics_are_a_table_or_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("Image");
+    fs::write(&image, guest::kernel::image(&guest::kernel::power_off())).unwrap();
+    let file = folder.path().join("stats.json");
+    let run = |flag: &str| output(isomorph().args(["run", "--no-network", flag, "--kernel"]).arg(&image));
+    let table = String::from_utf8(run("--stats").stderr).unwrap();
+    assert_says(&table, &["seconds", "MIPS", "instructions  ", "blocks decoded", "calls of the monitor"]);
+    assert_eq!(run(&format!("--stats={}", file.display())).status.code(), Some(0));
+    let stats: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(stats["instructions"], 6, "{stats}");
+    assert_eq!(stats["calls_of_the_monitor"], 1);
+    assert_eq!(stats["fences_of_instructions"], 0);
+    assert!(stats["mips"].is_f64() && stats["time_ns"].is_u64());
+    let nowhere = run("--stats=/nonexistent/stats.json");
+    assert!(String::from_utf8(nowhere.stderr).unwrap().contains("/nonexistent/stats.json"));
+}

@@ -1,0 +1,134 @@
+//! What an engine has done, counted where it is slow anyway: nothing on the way of an instruction counts.
+
+use super::trap::{Cause, Trap};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident $text:literal;)*) => {
+        /// What a hart, or all harts of a machine, have done.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct EngineStats {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Exceptions taken, by cause.
+            pub exceptions: [u64; 16],
+            /// Interrupts taken, by number.
+            pub interrupts: [u64; 16],
+        }
+
+        impl EngineStats {
+            /// Adds what another hart has done.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+                for (sum, count) in self.exceptions.iter_mut().zip(other.exceptions) {
+                    *sum += count;
+                }
+                for (sum, count) in self.interrupts.iter_mut().zip(other.interrupts) {
+                    *sum += count;
+                }
+            }
+
+            /// Every count with its name; of exceptions and interrupts those that happened.
+            #[must_use]
+            pub fn entries(&self) -> Vec<(String, u64)> {
+                let mut entries = vec![$(($text.to_owned(), self.$name)),*];
+                for (code, count) in (0_u8..).zip(self.exceptions).filter(|(_, count)| *count != 0) {
+                    let name = CAUSES.iter().find(|cause| **cause as u8 == code);
+                    entries.push((name.map_or_else(|| format!("exception {code}"), |cause| words(&format!("{cause:?}"))), count));
+                }
+                for (number, count) in self.interrupts.iter().enumerate().filter(|(_, count)| **count != 0) {
+                    let name = INTERRUPTS.iter().find(|(known, _)| *known == number);
+                    entries.push((name.map_or_else(|| format!("interrupt {number}"), |(_, name)| (*name).into()), *count));
+                }
+                entries
+            }
+        }
+    };
+}
+
+counters! {
+    /// Instructions retired.
+    instructions "instructions";
+    /// Basic blocks decoded for the interpreter.
+    blocks_decoded "blocks decoded";
+    /// Translations of addresses that the TLB did not have, with accesses to devices and to watched pages.
+    tlb_refills "TLB refills";
+    /// Accesses to devices.
+    device_accesses "device accesses";
+    /// Environment calls answered by the monitor.
+    monitor_calls "calls of the monitor";
+    /// Times that the guest waited for an interrupt and none was pending.
+    idles "waits for interrupts";
+    /// Times that someone outside wanted the hart to stop for a moment.
+    attentions "stops from outside";
+    /// Fences of instructions, its own and others'.
+    instruction_fences "fences of instructions";
+    /// Fences of address translations, its own and others'.
+    translation_fences "fences of translations";
+}
+
+const CAUSES: [Cause; 14] = [
+    Cause::FetchMisaligned,
+    Cause::FetchAccess,
+    Cause::IllegalInstruction,
+    Cause::Breakpoint,
+    Cause::LoadMisaligned,
+    Cause::LoadAccess,
+    Cause::StoreMisaligned,
+    Cause::StoreAccess,
+    Cause::UserCall,
+    Cause::SupervisorCall,
+    Cause::MachineCall,
+    Cause::FetchPage,
+    Cause::LoadPage,
+    Cause::StorePage,
+];
+
+const INTERRUPTS: [(usize, &str); 6] = [
+    (1, "supervisor software interrupts"),
+    (3, "machine software interrupts"),
+    (5, "supervisor timer interrupts"),
+    (7, "machine timer interrupts"),
+    (9, "supervisor external interrupts"),
+    (11, "machine external interrupts"),
+];
+
+/// `LoadPage` as `load page exceptions`.
+fn words(name: &str) -> String {
+    let mut words = String::new();
+    for character in name.chars() {
+        if character.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(character.to_lowercase());
+    }
+    words + " exceptions"
+}
+
+impl EngineStats {
+    pub(crate) fn exception(&mut self, trap: Trap) {
+        self.exceptions[usize::from(trap.cause as u8 & 15)] += 1;
+    }
+
+    pub(crate) fn interrupt(&mut self, bit: u64) {
+        self.interrupts[machine::address::host_size(u64::from(bit.trailing_zeros() & 15))] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_add_up_and_have_names() {
+        let mut stats = EngineStats { instructions: 3, ..EngineStats::default() };
+        stats.exception(Trap::new(Cause::LoadPage, 0));
+        stats.interrupt(1 << 5);
+        let mut sum = stats.clone();
+        sum.add(&stats);
+        let entries = sum.entries();
+        let count = |name: &str| entries.iter().find(|(known, _)| known == name).map(|(_, count)| *count);
+        assert_eq!(count("instructions"), Some(6));
+        assert_eq!(count("load page exceptions"), Some(2));
+        assert_eq!(count("supervisor timer interrupts"), Some(2));
+        assert_eq!(count("store page exceptions"), None);
+    }
+}
