@@ -115,6 +115,48 @@ pub enum Console {
     None,
 }
 
+/// What executes a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// Instruction by instruction
+    Interpreter,
+    /// Basic blocks are translated
+    Block,
+    /// Whole loops are translated
+    #[default]
+    Region,
+}
+
+/// The flags that choose how a guest is executed.
+#[derive(Debug, Default, Args)]
+pub struct EngineArgs {
+    /// What executes the guest
+    #[arg(long, value_name = "KIND", value_enum, default_value_t, help_heading = "Engine")]
+    pub engine: Engine,
+
+    /// Switch off optimisations of the translator: names separated by commas; repeat for more
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Engine",
+        value_parser = clap::builder::PossibleValuesParser::new(riscv::translate::Options::NAMES))]
+    pub disable: Vec<String>,
+}
+
+impl EngineArgs {
+    /// The translator's options.
+    pub fn options(&self) -> riscv::translate::Options {
+        use riscv::translate::Options;
+        let mut options = match self.engine {
+            Engine::Interpreter => Options::interpreter(),
+            Engine::Block => Options::block(),
+            Engine::Region => Options::default(),
+        };
+        for name in &self.disable {
+            let known = options.set(&format!("no-{name}"));
+            debug_assert!(known.is_ok(), "the parser lets known names through only");
+        }
+        options
+    }
+}
+
 /// The flags that let one see into a machine.
 #[derive(Debug, Default, Args)]
 pub struct DebugArgs {
@@ -209,6 +251,9 @@ pub struct RunArgs {
     pub no_network: bool,
 
     /// How to see into it
+    #[command(flatten)]
+    pub engine: EngineArgs,
+
     #[command(flatten)]
     pub debug: DebugArgs,
 

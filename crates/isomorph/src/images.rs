@@ -216,6 +216,7 @@ impl Configurator for OnOurMachine {
             entropy: Entropy::Host,
             clock: Arc::new(Clock::new()),
             hardware_ad_updates: true,
+            translator: riscv::translate::Options::default(),
         })?;
         board.start()?;
         // The channel ends when the machine, and with it the recorder, is gone.

@@ -167,6 +167,7 @@ fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
         entropy: Entropy::Host,
         clock,
         hardware_ad_updates: true,
+        translator: args.engine.options(),
     })?);
     let monitor = Arc::new(Monitor { board: Arc::clone(&board), signal: AtomicI32::new(0) });
     watch_signals(&monitor, console.clone())?;

@@ -10,3 +10,4 @@ pub mod loader;
 pub mod map;
 pub mod mmu;
 pub mod sbi;
+pub mod translate;

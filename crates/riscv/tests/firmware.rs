@@ -99,6 +99,7 @@ fn start(cpus: u32, firmware: &str, kernel: Option<ImageFile>) -> (Board, Arc<Te
         entropy: Entropy::Seeded(1),
         clock: Arc::new(Clock::new()),
         hardware_ad_updates: true,
+        translator: riscv::translate::Options::default(),
     };
     let board = Board::new(config).unwrap_or_else(|error| panic!("{error}"));
     board.start().unwrap();

@@ -43,6 +43,7 @@ fn harts_that_wait_for_an_interrupt_use_no_processor_time() {
         entropy: Entropy::Seeded(1),
         clock: Arc::new(Clock::new()),
         hardware_ad_updates: true,
+        translator: riscv::translate::Options::default(),
     })
     .unwrap();
     board.start().unwrap();

@@ -31,6 +31,7 @@ use crate::fdt::{Isa, Tree};
 use crate::hart::{self, Hart, HartConfig, HartSignals, interrupt};
 use crate::loader::{FDT_ROOM, Images, Layout};
 use crate::map;
+use crate::translate::CodeCache;
 
 /// Everything of a machine but its threads.
 pub(super) struct Parts {
@@ -142,12 +143,17 @@ impl Parts {
             slots.map("virtio", &map::virtio(slot), Arc::new(transport));
         }
 
+        let cache = if config.translator.translate { Some(CodeCache::new(config.translator, false)?) } else { None };
         let bus = Arc::new(slots.bus);
         let harts = signals.iter().enumerate().map(|(id, signals)| {
             let hart_config =
                 HartConfig { id: id as u64, hardware_ad_updates: config.hardware_ad_updates, monitor_sbi };
             let time: Arc<dyn hart::TimeSource> = time.clone();
-            Vcpu::new(id, Hart::new(hart_config, Arc::clone(&memory), Arc::clone(&bus), time, Arc::clone(signals)))
+            let mut hart = Hart::new(hart_config, Arc::clone(&memory), Arc::clone(&bus), time, Arc::clone(signals));
+            if let Some(cache) = &cache {
+                hart.translate_with(Arc::clone(cache));
+            }
+            Vcpu::new(id, hart)
         });
         let vcpus = harts.collect();
         let console: Arc<dyn BusDevice> = uart.clone();

@@ -35,6 +35,7 @@ use machine::lifecycle::{IllegalTransition, Machine, State, Stats, StopReason, V
 
 use crate::hart::stats::EngineStats;
 use crate::loader::{Images, LoadError};
+use crate::translate;
 use build::Parts;
 use power::Event;
 
@@ -83,6 +84,8 @@ pub struct BoardConfig {
     pub clock: Arc<Clock>,
     /// Whether harts set accessed and dirty bits of page tables themselves (Svadu) or fault (Svade).
     pub hardware_ad_updates: bool,
+    /// What the translator may do.
+    pub translator: translate::Options,
 }
 
 /// Why a machine could not be built.
@@ -91,6 +94,9 @@ pub enum BoardError {
     /// The number of harts.
     #[error("a machine has 1 to {CPUS_COUNT_MAX} processors, not {0}; change --cpus")]
     Cpus(u32),
+    /// There is no memory for translated code.
+    #[error(transparent)]
+    Code(#[from] codegen::arena::ArenaError),
     /// Neither a kernel nor a firmware.
     #[error("there is nothing to run; give a kernel or a firmware")]
     NothingToRun,

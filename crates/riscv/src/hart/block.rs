@@ -60,6 +60,10 @@ pub(crate) enum Flow {
     Look,
     /// `run` ends with `exit`.
     Exit,
+    /// The block has been executed so often that it is to be executed translated.
+    Translated,
+    /// The one instruction that translated code left to the interpreter is done, and nothing else has happened.
+    Done,
 }
 
 /// What executes one instruction and goes on with the next.
@@ -135,6 +139,28 @@ impl Cursor {
     }
 }
 
+/// Stands before the first instruction of blocks that may be translated, and counts their executions.
+fn count(hart: &mut Hart, cursor: Cursor) -> Flow {
+    let block = hart.block;
+    match block.heat.get().checked_sub(1) {
+        Some(heat) => {
+            block.heat.set(heat);
+            cursor.next().execute(hart)
+        }
+        None => Flow::Translated,
+    }
+}
+
+/// The slot of [`count`].
+pub(crate) const COUNT: Slot = Slot { handler: count, rd: 0, rs1: 0, rs2: 0, extra: 0, imm: 0 };
+
+fn done(_: &mut Hart, _: Cursor) -> Flow {
+    Flow::Done
+}
+
+/// The slot that ends the blocks of one instruction that translated code leaves to the interpreter.
+pub(crate) const DONE: Slot = Slot { handler: done, rd: 0, rs1: 0, rs2: 0, extra: 0, imm: 0 };
+
 /// The handler of the block that stands where no other does.
 fn nothing(_: &mut Hart, _: Cursor) -> Flow {
     Flow::Find
@@ -162,9 +188,15 @@ pub(crate) enum Side {
 
 /// A basic block.
 pub(crate) struct Block {
+    /// Where it is entered: its first instruction, or the slot that counts before it.
+    entry: NonNull<Slot>,
     first: NonNull<Slot>,
     /// It has not been dropped.
     lives: Cell<bool>,
+    /// How often it is executed before it is translated.
+    pub(crate) heat: Cell<u32>,
+    /// Its translation, valid in one generation of the code cache.
+    pub(crate) unit: Cell<(u64, u64)>,
     /// How many instructions retire when it runs to its end.
     pub(crate) count: u32,
     pub(crate) exits: [Exit; 2],
@@ -195,6 +227,8 @@ pub(crate) struct Parts {
     pub(crate) taken: i64,
     /// A debugger wants a look before it is executed.
     pub(crate) checked: bool,
+    /// The first slot is [`COUNT`]; how often it is executed before it is translated.
+    pub(crate) heat: Option<u32>,
 }
 
 impl Block {
@@ -207,8 +241,13 @@ impl Block {
             let inside = parts.second_half.is_none() && (0..0x1000).contains(&(page_offset.saturating_add(offset)));
             Exit { offset, target: Cell::new(None), inside }
         };
+        let entry: NonNull<Slot> = NonNull::from(&*slots).cast();
         Self {
-            first: NonNull::from(&*slots).cast(),
+            entry,
+            // SAFETY: the counting slot is not the last.
+            first: if parts.heat.is_some() { unsafe { entry.add(1) } } else { entry },
+            heat: Cell::new(parts.heat.unwrap_or(0)),
+            unit: Cell::new((0, 0)),
             lives: Cell::new(true),
             count: parts.count,
             exits: [exit(bytes), exit(parts.taken)],
@@ -222,6 +261,23 @@ impl Block {
         }
     }
 
+    /// Where it is entered.
+    #[inline(always)]
+    pub(crate) fn entry(&self) -> Cursor {
+        Cursor(self.entry)
+    }
+
+    /// A block that is neither linked to others nor others to it.
+    pub(crate) fn alone(parts: Parts) -> Self {
+        let mut block = Self::new(parts);
+        block.kept = false;
+        for exit in &mut block.exits {
+            exit.inside = false;
+        }
+        block
+    }
+
+    /// The first instruction.
     #[inline(always)]
     pub(crate) fn first(&self) -> Cursor {
         Cursor(self.first)
@@ -257,8 +313,8 @@ impl Block {
     }
 }
 
-/// A live block.
-#[derive(Clone, Copy)]
+/// A live block. Equal are only those of the same block.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockRef(NonNull<Block>);
 
 impl Deref for BlockRef {
@@ -271,7 +327,12 @@ impl Deref for BlockRef {
     }
 }
 
-impl BlockRef {}
+impl BlockRef {
+    /// A reference to a block that others keep alive while it is executed.
+    pub(crate) fn new(block: &Block) -> Self {
+        Self(NonNull::from(block))
+    }
+}
 
 /// Physical addresses are not chosen to collide: one multiplication will do.
 #[derive(Default)]
@@ -433,6 +494,7 @@ impl BlockCache {
             second_half: None,
             taken: 0,
             checked: false,
+            heat: None,
         }))
     }
 }

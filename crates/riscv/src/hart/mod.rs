@@ -26,6 +26,7 @@ use self::stats::EngineStats;
 use self::trap::Trap;
 use crate::mmu::pmp::Pmp;
 use crate::mmu::tlb::Tlb;
+use crate::translate::{CodeCache, HartState};
 
 pub use signals::{Fence, HartSignals, interrupt};
 
@@ -111,6 +112,8 @@ pub struct Hart {
     pub(crate) budget: i64,
     /// The block being executed; between blocks, any.
     pub(crate) block: BlockRef,
+    /// What translated code knows besides.
+    pub(crate) translator: HartState,
     pub(crate) tlb: Tlb,
     pub(crate) signals: Arc<HartSignals>,
     pub(crate) blocks: BlockCache,
@@ -167,6 +170,7 @@ impl Hart {
             pc: 0,
             budget: 0,
             block,
+            translator: HartState::new(),
             tlb: Tlb::new(),
             signals,
             blocks,
@@ -209,7 +213,14 @@ impl Hart {
         self.reset_csrs();
         self.resume = None;
         self.block = self.blocks.clear();
+        self.drop_changed_units();
         self.flush_translations();
+    }
+
+    /// From now on the hart translates what it executes often. `cache` is the machine's, and every hart's of it.
+    pub fn translate_with(&mut self, cache: Arc<CodeCache>) {
+        self.block = self.blocks.clear();
+        self.translator.attach(cache);
     }
 
     /// The other side's handle.

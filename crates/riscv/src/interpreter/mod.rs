@@ -34,13 +34,14 @@ mod tests;
 use machine::GuestPhysical;
 use machine::address::PAGE_SIZE;
 
-use crate::hart::block::{BLOCK_INSTRUCTIONS_MAX, Block, BlockRef, Cursor, Flow, Parts, Side};
+use crate::hart::block::{BLOCK_INSTRUCTIONS_MAX, Block, BlockRef, COUNT, Cursor, DONE, Flow, Parts, Side};
 use crate::hart::trap::Trap;
 use crate::hart::{Exit, Fence, Hart, Privilege};
 use crate::isa::decode;
+use crate::translate::{After, CodeCache};
 
 /// Instructions between two looks at the clock.
-const SLICE: i64 = if cfg!(debug_assertions) { 256 } else { 4096 };
+const SLICE: i64 = if cfg!(debug_assertions) { 256 } else { 16384 };
 /// So many traps without an instruction between them, and there will never be one.
 const TRAPS_MAX: u32 = 8;
 
@@ -63,11 +64,11 @@ fn chain(hart: &mut Hart, side: Side) -> Flow {
 #[inline(always)]
 fn follow(hart: &mut Hart, block: BlockRef, side: Side) -> Flow {
     if let Some(target) = block.exits[side as usize].target.get()
-        && hart.budget > 0
+        && hart.budget >= i64::from(target.count)
         && !hart.signals.is_polled()
     {
         hart.block = target;
-        return target.first().execute(hart);
+        return target.entry().execute(hart);
     }
     match side {
         Side::Next => leave_next(hart),
@@ -91,13 +92,48 @@ fn leave_taken(hart: &mut Hart) -> Flow {
 #[inline(always)]
 fn jump(hart: &mut Hart) -> Flow {
     if let Some(block) = hart.blocks.jump(hart.pc, hart.tlb.fetch_context())
-        && hart.budget > 0
+        && hart.budget >= i64::from(block.count)
         && !hart.signals.is_polled()
     {
         hart.block = block;
-        return block.first().execute(hart);
+        return block.entry().execute(hart);
     }
     Flow::Find
+}
+
+/// Where control came from, if it can be linked to where it goes.
+#[derive(Clone, Copy)]
+enum From {
+    Nowhere,
+    Block(BlockRef, Side),
+    /// The place of the jump in the code cache.
+    Unit(u32),
+}
+
+impl From {
+    fn unit(self) -> Option<u32> {
+        if let Self::Unit(site) = self { Some(site) } else { None }
+    }
+}
+
+/// The block of one instruction that translated code leaves to the interpreter. It may be executed wherever the program counter is.
+pub(crate) fn single_block(bits: u32) -> Block {
+    let long = bits & 3 == 3;
+    let lowered = lower::lower(decode(bits), 0);
+    #[allow(clippy::cast_possible_truncation, reason = "the halves of the bits")]
+    let source = [bits as u16, (bits >> 16) as u16][..if long { 2 } else { 1 }].to_vec();
+    let parts = Parts {
+        slots: vec![lowered.slot, DONE],
+        count: 1,
+        long: long.into(),
+        source,
+        physical: 0,
+        second_half: None,
+        taken: lowered.taken,
+        checked: false,
+        heat: None,
+    };
+    Block::alone(parts)
 }
 
 impl Hart {
@@ -195,16 +231,35 @@ impl Hart {
 
     /// Executes a slice. `single`: blocks of one instruction.
     fn execute(&mut self, single: bool) -> Option<Exit> {
-        let mut from: Option<(BlockRef, Side)> = None;
+        let translating = !single && self.debug.is_none();
+        let cache = self.translator.cache.clone().filter(|_| translating);
+        if let Some(cache) = &cache {
+            cache.begin();
+        }
+        let exit = self.execute_blocks(single, cache.as_deref());
+        if let Some(cache) = &cache {
+            cache.end();
+            if std::mem::take(&mut self.translator.flush_due) {
+                cache.flush();
+            }
+        }
+        exit
+    }
+
+    fn execute_blocks(&mut self, single: bool, cache: Option<&CodeCache>) -> Option<Exit> {
+        // Who has left for what comes next, and will be linked to it.
+        let mut from = From::Nowhere;
+        // The rest of the slice is less than a unit.
+        let mut ending = false;
         while self.budget > 0 && !self.signals.is_polled() {
             if self.blocks.is_full() {
-                from = None;
+                from = From::Nowhere;
                 self.block = self.blocks.clear();
             }
-            let block = match self.find(single) {
+            let mut block = match self.find(single) {
                 Ok(block) => block,
                 Err(trap) => {
-                    from = None;
+                    from = From::Nowhere;
                     self.trap = trap;
                     if let Some(exit) = self.raise() {
                         return Some(exit);
@@ -212,23 +267,51 @@ impl Hart {
                     continue;
                 }
             };
-            if let Some((from, side)) = from.take()
+            if i64::from(block.count) > self.budget {
+                // A slice ends exactly where it should.
+                from = From::Nowhere;
+                block = match self.find(true) {
+                    Ok(block) => block,
+                    Err(_) => continue,
+                };
+            }
+            if let From::Block(from, side) = from
                 && block.may_be_linked()
             {
                 from.exits[side as usize].target.set(Some(block));
             }
+            let mut link = from.unit();
+            from = From::Nowhere;
             self.block = block;
-            let mut flow = block.first().execute(self);
-            while flow == Flow::Resume {
-                flow = match self.resume.take() {
-                    Some(cursor) => cursor.execute(self),
-                    None => Flow::Find,
+            let mut flow = block.entry().execute(self);
+            loop {
+                flow = match (flow, cache) {
+                    (Flow::Resume, _) => match self.resume.take() {
+                        Some(cursor) => cursor.execute(self),
+                        None => Flow::Find,
+                    },
+                    // The interpreter may have gone on to another block than the one that was to be linked.
+                    (Flow::Translated, Some(cache)) if !ending => {
+                        match self.execute_unit(cache, link.take().filter(|_| self.block == block)) {
+                            After::Flow(flow) => flow,
+                            After::Link(site) => {
+                                from = From::Unit(site);
+                                Flow::Find
+                            }
+                            After::Ending => {
+                                ending = true;
+                                Flow::Find
+                            }
+                        }
+                    }
+                    (Flow::Translated, _) => self.block.first().execute(self),
+                    _ => break,
                 };
             }
             match flow {
-                Flow::Find | Flow::Resume => {}
-                Flow::LinkNext => from = Some((self.block, Side::Next)),
-                Flow::LinkTaken => from = Some((self.block, Side::Taken)),
+                Flow::Find | Flow::Resume | Flow::Translated | Flow::Done => {}
+                Flow::LinkNext => from = From::Block(self.block, Side::Next),
+                Flow::LinkTaken => from = From::Block(self.block, Side::Taken),
                 Flow::Look => return None,
                 Flow::Trap => {
                     if let Some(exit) = self.raise() {
@@ -322,7 +405,14 @@ impl Hart {
         }
         self.watch_code(physical.0);
         self.stats.blocks_decoded += 1;
-        let parts = self.assemble(pc, physical.0, BLOCK_INSTRUCTIONS_MAX)?;
+        let mut parts = self.assemble(pc, physical.0, BLOCK_INSTRUCTIONS_MAX)?;
+        if let Some(cache) = &self.translator.cache
+            && parts.second_half.is_none()
+            && !parts.checked
+        {
+            parts.slots.insert(0, COUNT);
+            parts.heat = Some(cache.options().threshold.saturating_sub(1));
+        }
         let block = self.blocks.insert(Block::new(parts));
         self.enter_jump(pc, block);
         Ok(block)
@@ -358,6 +448,7 @@ impl Hart {
             second_half: None,
             taken: 0,
             checked: false,
+            heat: None,
         };
         let page_end = (physical | (PAGE_SIZE - 1)) + 1;
         let mut offset = 0;
@@ -419,6 +510,7 @@ impl Hart {
             Fence::Instructions => {
                 self.stats.instruction_fences += 1;
                 self.drop_changed_code();
+                self.drop_changed_units();
             }
             Fence::Translations { start, length, asid } => {
                 self.stats.translation_fences += 1;

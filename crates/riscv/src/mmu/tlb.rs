@@ -87,6 +87,12 @@ pub struct Context(u64);
 impl Context {
     /// The context of no access.
     pub const NONE: Self = Self(u64::MAX);
+
+    /// The number.
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 /// One page, for reads or for writes.

@@ -108,6 +108,7 @@ fn config(cpus: u32, images: Images) -> (BoardConfig, Arc<Terminal>) {
         entropy: Entropy::Seeded(1),
         clock: Arc::new(Clock::new()),
         hardware_ad_updates: true,
+        translator: crate::translate::Options::default(),
     };
     (config, terminal)
 }

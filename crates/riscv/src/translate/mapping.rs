@@ -1,0 +1,80 @@
+//! Which host register holds which guest register.
+//!
+//! The assignment is the same in all of a unit, and the same for all units at the links between them ([`Mapping::DEFAULT`]), so where a
+//! guest register is depends on nothing but the unit that the host is in. Those without a host register are in the hart.
+//!
+//! | host | |
+//! |---|---|
+//! | `r15` | the hart, plus [`BIAS`] |
+//! | `r14` | the budget: instructions left in the slice |
+//! | `rsp` | host return address, then the guest address that it stands for: see the return stack in [`super::control`] |
+//! | `rax`, `rcx`, `rdx` | temporaries inside one instruction |
+//! | `xmm0`, `xmm1` | the same |
+//! | others | guest registers |
+
+use codegen::x64::{Gpr, Mem};
+
+use crate::hart::Hart;
+
+/// Where `r15` points inside the hart: the integer registers are then within a signed byte of it.
+pub(super) const BIAS: i32 = 128;
+/// The hart, plus [`BIAS`].
+pub(super) const HART: Gpr = Gpr::R15;
+/// Instructions left in the slice.
+pub(super) const BUDGET: Gpr = Gpr::R14;
+
+/// A field of the hart, by its offset.
+pub(super) fn field(offset: usize) -> Mem {
+    // The hart is a few kilobytes.
+    Mem::at(HART, i32::try_from(offset).unwrap_or(i32::MAX) - BIAS)
+}
+
+/// Guest register `x` in the hart.
+pub(super) fn home(register: u8) -> Mem {
+    field(std::mem::offset_of!(Hart, x) + 8 * usize::from(register & 31))
+}
+
+/// An assignment of guest registers to host registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    /// By guest register.
+    x: [Option<Gpr>; 32],
+}
+
+impl Mapping {
+    /// The pairs of the assignment at links, and of all units that are not regions: what compilers use most.
+    pub(super) const PINNED: [(u8, Gpr); 10] = [
+        (1, Gpr::R12),
+        (2, Gpr::Rbp),
+        (8, Gpr::Rbx),
+        (9, Gpr::R13),
+        (10, Gpr::Rdi),
+        (11, Gpr::Rsi),
+        (12, Gpr::R8),
+        (13, Gpr::R9),
+        (14, Gpr::R10),
+        (15, Gpr::R11),
+    ];
+
+    /// The assignment of [`Self::PINNED`].
+    pub(super) const DEFAULT: Self = {
+        let mut x = [None; 32];
+        let mut i = 0;
+        while i < Self::PINNED.len() {
+            x[Self::PINNED[i].0 as usize] = Some(Self::PINNED[i].1);
+            i += 1;
+        }
+        Self { x }
+    };
+
+    /// The host register of an integer register.
+    pub(super) fn get(&self, register: u8) -> Option<Gpr> {
+        self.x[usize::from(register & 31)]
+    }
+
+    /// All pairs.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (u8, Gpr)> + use<> {
+        let x = self.x;
+        (0..32).filter_map(move |register: u8| x[usize::from(register)].map(|host| (register, host)))
+    }
+}

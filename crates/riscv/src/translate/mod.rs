@@ -1,0 +1,235 @@
+//! The translator: guest code that is executed often becomes host code.
+//!
+//! ```text
+//! interpreter: block executed often --> code cache --none--> gather -> emit -> publish
+//!                                          |                                     |
+//!                                          +-------------> enter <---------------+
+//!                                                            |
+//!                    unit --link--> unit --jump cache--> unit --return stack--> unit ...
+//!                                                            |
+//!              find, link, budget, interpret, trap <------ leave
+//! ```
+//!
+//! One generator serves both kinds of units. A *block* is a basic block with the default assignment of guest registers to host registers. A *region* is
+//! a loop, or several, with an assignment of its own. Since an assignment is the same in all of a unit ([`mapping`]), the place of each guest register
+//! is known at every host address: traps are precise wherever they happen, at no cost, even if the host's memory management finds them ([`fault`]).
+//! Translating costs microseconds, so it is done at once, by the hart that needs it.
+//!
+//! **Keys.** Units belong to physical addresses in system machines, so that address spaces and harts share them, and never leave their page; to
+//! virtual addresses in user machines.
+//!
+//! **Budget.** The head of each basic block charges its instructions, and leaves if fewer are left in the slice; the interpreter executes
+//! the rest of it. So slices end exactly, and the count of retired instructions is exact at every exit. Signals and the clock are looked at
+//! between slices only.
+//!
+//! **What is not translated** is executed by the interpreter's handlers, called out of the unit ([`emit`]), or at its end.
+//!
+//! Only x86-64 hosts translate.
+
+mod atomic;
+mod bits;
+mod cache;
+mod control;
+mod emit;
+mod float;
+mod gather;
+mod integer;
+mod mapping;
+mod memory;
+mod options;
+mod state;
+#[cfg(test)]
+mod tests;
+mod trampoline;
+
+use std::sync::Arc;
+
+use codegen::x64::Gpr;
+use machine::GuestPhysical;
+use machine::memory::GuestMemory;
+use machine::memory::code::Maker;
+
+pub use cache::{CacheStats, CodeCache};
+pub use options::{Options, UnknownOption};
+
+use self::cache::Untranslated;
+use self::emit::{Exit, Reason};
+use self::gather::Source;
+pub(crate) use self::state::HartState;
+use crate::hart::Hart;
+use crate::hart::block::{BlockRef, Flow};
+use crate::hart::trap::Trap;
+
+/// What comes after translated code.
+pub(crate) enum After {
+    /// What the interpreter's loop knows.
+    Flow(Flow),
+    /// The next block is at the program counter, and the jump at this place may be linked to it.
+    Link(u32),
+    /// The next unit is longer than the slice.
+    Ending,
+}
+
+/// A unit was left for a guest address that the hart already has.
+const LEFT: u64 = 0;
+/// A call out ended with a flow that the hart has.
+const CALLED_OUT: u64 = 1;
+
+/// The instructions of a page of guest memory; places are offsets in it.
+struct PhysicalPage<'a> {
+    memory: &'a GuestMemory,
+    base: u64,
+}
+
+impl Source for PhysicalPage<'_> {
+    fn bits(&self, place: u64) -> Option<u32> {
+        let half = |place: u64| {
+            let at = GuestPhysical(self.base + place);
+            (place < 0x1000).then(|| self.memory.load::<u16>(at).ok()).flatten().map(u32::from)
+        };
+        let low = half(place)?;
+        if low & 3 == 3 { Some(low | half(place + 2)? << 16) } else { Some(low) }
+    }
+}
+
+impl Hart {
+    /// Executes the hart's block translated, from its beginning. `link`: the jump that led here and may be linked.
+    pub(crate) fn execute_unit(&mut self, cache: &CodeCache, link: Option<u32>) -> After {
+        let generation = cache.generation();
+        if self.translator.generation != generation {
+            self.translator.generation = generation;
+            self.translator.forget_jumps();
+        }
+        let block = self.block;
+        let key = block.physical;
+        let code = match block.unit.get() {
+            (of, code) if of == generation => code,
+            _ => {
+                let Self { memory, withdrawals, tlb, .. } = self;
+                let memory = Arc::clone(memory);
+                let number = memory.page_number(GuestPhysical(key));
+                let page = PhysicalPage { memory: &memory, base: key & !0xfff };
+                let watch = |maker: &mut Maker| maker.watch(memory.code(), number, || withdrawals.look(&memory, tlb));
+                match cache.translate(key, key & 0xfff, &page, watch) {
+                    Ok(code) => {
+                        block.unit.set((generation, code));
+                        code
+                    }
+                    Err(why) => {
+                        if why == Untranslated::Full {
+                            self.translator.flush_due = true;
+                        }
+                        block.heat.set(1 << 10);
+                        return After::Flow(block.first().execute(self));
+                    }
+                }
+            }
+        };
+        if let Some(site) = link {
+            cache.link(site, key);
+        }
+        let (pc, context) = (self.pc, self.tlb.fetch_context());
+        self.translator.enter_jump(pc, context, code);
+        self.translator.page = if cache.is_flat() { 0 } else { pc & !0xfff };
+        let exit = enter(self, cache, code);
+        self.after(exit)
+    }
+
+    /// What the value that translated code ended with means.
+    fn after(&mut self, exit: u64) -> After {
+        match exit {
+            LEFT => return After::Flow(Flow::Find),
+            CALLED_OUT => return After::Flow(self.translator.flow),
+            _ => {}
+        }
+        // SAFETY: all other values are addresses of exits of units, which live until the next flush; this hart's slice is not over.
+        let exit = unsafe { &*(exit as *const Exit) };
+        self.pc = self.translator.page.wrapping_add(exit.place);
+        self.budget += exit.refund;
+        match exit.reason {
+            Reason::Find => After::Flow(Flow::Find),
+            Reason::Link(site) => After::Link(site),
+            Reason::Budget => After::Ending,
+            Reason::Interpret => {
+                let Some(block) = &exit.block else { return After::Flow(Flow::Find) };
+                self.block = BlockRef::new(block);
+                After::Flow(block.first().execute(self))
+            }
+        }
+    }
+
+    /// A fence of instructions: units whose instructions may have changed are dropped.
+    pub(crate) fn drop_changed_units(&mut self) {
+        if let Some(cache) = &self.translator.cache {
+            cache.drop_changed(&self.memory);
+        }
+    }
+}
+
+/// Runs translated code from `code` until it is left.
+fn enter(hart: &mut Hart, cache: &CodeCache, code: u64) -> u64 {
+    // SAFETY: the stub is published code of this signature, and lives as long as the cache, which the caller holds.
+    let stub = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(&mut Hart, u64) -> u64>(cache.stubs().enter) };
+    stub(hart, code)
+}
+
+/// Called by units: executes the one instruction of `exit`. Answers zero to go on behind it, else [`CALLED_OUT`].
+extern "sysv64" fn call_out(hart: &mut Hart, exit: &Exit) -> u64 {
+    let Some(block) = &exit.block else { return 0 };
+    hart.pc = hart.translator.page.wrapping_add(exit.place);
+    hart.budget += exit.refund;
+    hart.block = BlockRef::new(block);
+    let mut flow = block.first().execute(hart);
+    while flow == Flow::Resume {
+        flow = match hart.resume.take() {
+            Some(cursor) => cursor.execute(hart),
+            None => Flow::Find,
+        };
+    }
+    if flow == Flow::Done {
+        hart.budget -= exit.refund;
+        return 0;
+    }
+    hart.translator.flow = flow;
+    CALLED_OUT
+}
+
+/// The part of a thread's state in which a fault of the host's memory management found translated code.
+pub trait FaultState {
+    /// A general-purpose register by its number in the processor's encoding: 0 is `rax`, 15 is `r15`.
+    fn register(&self, number: usize) -> u64;
+    /// Sets a general-purpose register.
+    fn set_register(&mut self, number: usize, value: u64);
+    /// The host's program counter.
+    fn pc(&self) -> u64;
+    /// Sets the host's program counter.
+    fn set_pc(&mut self, pc: u64);
+}
+
+impl CodeCache {
+    /// A signal handler has found its thread in a fault: if that was in a unit of this cache, the thread is sent to the exit from translated code, with the
+    /// guest's registers, program counter and budget exact in front of the instruction that faulted, and `trap` to be taken. False if it was elsewhere.
+    ///
+    /// Does not lock, allocate or panic.
+    ///
+    /// # Safety
+    /// The thread executes translated code of this cache if the state's program counter is in it.
+    pub unsafe fn fault(&self, state: &mut impl FaultState, trap: Trap) -> bool {
+        let Some((mark, mapping)) = self.locate(state.pc()) else { return false };
+        let bias = u64::from(mapping::BIAS.unsigned_abs());
+        let hart = state.register(mapping::HART as usize).wrapping_sub(bias) as *mut Hart;
+        // SAFETY: in translated code the register holds the hart, which the code's caller has lent to it.
+        let hart = unsafe { &mut *hart };
+        for (register, host) in mapping.pairs() {
+            hart.x.set(register, state.register(host as usize));
+        }
+        hart.pc = hart.translator.page.wrapping_add(mark.place);
+        hart.trap = trap;
+        hart.translator.flow = Flow::Trap;
+        let budget = state.register(mapping::BUDGET as usize).wrapping_add(mark.refund.into());
+        state.set_register(mapping::BUDGET as usize, budget);
+        state.set_register(Gpr::Rax as usize, CALLED_OUT);
+        state.set_pc(self.stubs().leave_written);
+        true
+    }
+}

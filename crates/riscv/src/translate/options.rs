@@ -1,0 +1,119 @@
+//! What the translator may do: every optimisation has a name and can be switched off.
+
+/// A name that is no switch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is not an optimisation; there are: {known}", known = Options::NAMES.join(", "))]
+pub struct UnknownOption {
+    /// What was written.
+    pub name: String,
+}
+
+macro_rules! switches {
+    ($($(#[$doc:meta])* $field:ident $name:literal;)*) => {
+        /// What the translator may do.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Options {
+            $($(#[$doc])* pub $field: bool,)*
+            /// How often the interpreter executes a block before it is translated; at least 1.
+            pub threshold: u32,
+            /// Bytes of host code kept at most.
+            pub code_bytes: usize,
+        }
+
+        impl Default for Options {
+            /// Everything on.
+            fn default() -> Self {
+                Self { $($field: true,)* threshold: 16, code_bytes: 64 << 20 }
+            }
+        }
+
+        impl Options {
+            /// The names of the switches.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// Switches one by its name, with `no-` before it for off.
+            ///
+            /// # Errors
+            /// There is none of that name.
+            pub fn set(&mut self, name: &str) -> Result<(), UnknownOption> {
+                let (plain, on) = name.strip_prefix("no-").map_or((name, true), |plain| (plain, false));
+                match plain {
+                    $($name => self.$field = on,)*
+                    _ => return Err(UnknownOption { name: name.into() }),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+switches! {
+    /// Translate at all; without, everything is interpreted.
+    translate "translate";
+    /// Units of several blocks, with their own assignment of registers.
+    regions "regions";
+    /// Jumps from unit to unit.
+    links "links";
+    /// Indirect jumps look for the unit themselves.
+    jump_cache "jump-cache";
+    /// Calls remember where the return goes on.
+    return_stack "return-stack";
+    /// Known values of registers are used instead of the registers.
+    constants "constants";
+    /// Instructions that belong together become one.
+    fusion "fusion";
+    /// Loads and stores without a call.
+    memory "memory";
+    /// One check for neighbouring loads and stores.
+    groups "groups";
+    /// Floating point on the host's.
+    float "float";
+    /// Atomic operations on the host's.
+    atomics "atomics";
+    /// Bit manipulation on the host's.
+    bits "bits";
+}
+
+impl Options {
+    /// Nothing but the interpreter.
+    #[must_use]
+    pub fn interpreter() -> Self {
+        Self { translate: false, ..Self::default() }
+    }
+
+    /// No unit is larger than a block.
+    #[must_use]
+    pub fn block() -> Self {
+        Self { regions: false, ..Self::default() }
+    }
+
+    /// The default with switches applied: names separated by commas, each with `no-` before it for off.
+    ///
+    /// # Errors
+    /// A name is not one of [`Self::NAMES`].
+    pub fn parse(text: &str) -> Result<Self, UnknownOption> {
+        let mut options = Self::default();
+        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            options.set(name)?;
+        }
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_switch_fields() {
+        let options = Options::parse("no-links, no-regions").unwrap();
+        assert_eq!(options, Options { links: false, regions: false, ..Options::default() });
+        assert_eq!(Options::parse("").unwrap(), Options::default());
+        for name in Options::NAMES {
+            assert_ne!(Options::parse(&format!("no-{name}")).unwrap(), Options::default(), "{name}");
+            assert_eq!(Options::parse(&format!("no-{name},{name}")).unwrap(), Options::default(), "{name}");
+        }
+        let error = Options::parse("no-luck").unwrap_err();
+        assert!(error.to_string().contains("no-luck") && error.to_string().contains("links"), "{error}");
+    }
+}

@@ -1,0 +1,108 @@
+//! The part of a hart that translated code knows, besides its registers.
+
+use std::mem::offset_of;
+use std::sync::Arc;
+
+use machine::address::host_size;
+
+use super::cache::CodeCache;
+use crate::hart::Hart;
+use crate::mmu::tlb::{Context, Tlb};
+
+/// Entries of a hart's jump cache; a power of two.
+pub(super) const JUMPS: usize = 1 << 12;
+/// Binary logarithm of an entry's size.
+pub(super) const JUMP_SHIFT: u8 = 5;
+
+const _: () = assert!(size_of::<Jump>() == 1 << JUMP_SHIFT);
+
+/// Where the unit for an address is.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Jump {
+    /// The guest's address: even, so that one is none.
+    pub(super) pc: u64,
+    /// System machines: the TLB's fetch context.
+    pub(super) context: u64,
+    /// The unit's host address.
+    pub(super) code: u64,
+    unused: u64,
+}
+
+const NONE: Jump = Jump { pc: 1, context: 0, code: 0, unused: 0 };
+
+/// Offset in the hart of what fetches now mean.
+pub(super) fn fetch_context() -> usize {
+    offset_of!(Hart, tlb) + Tlb::FETCH_CONTEXT_OFFSET
+}
+
+/// See the module.
+#[repr(C)]
+pub(crate) struct HartState {
+    /// System machines: the virtual address of the page of code that runs. User machines: zero.
+    pub(crate) page: u64,
+    /// `rsp` in translated code with an empty return stack.
+    pub(crate) stack_base: u64,
+    /// Below this `rsp`, the return stack is full.
+    pub(crate) stack_limit: u64,
+    /// The first of `table`.
+    pub(crate) jumps: *mut Jump,
+    /// Stub: leaves translated code; `rax` holds the address of an [`Exit`](super::emit::Exit).
+    pub(crate) leave: u64,
+    /// Stub: leaves translated code for the guest address in `rax`.
+    pub(crate) leave_to: u64,
+    /// Stub: calls the interpreter for the [`Exit`](super::emit::Exit) in `rax`.
+    pub(crate) call_out: u64,
+    /// What the call out ended with, if not with the next instruction.
+    pub(crate) flow: crate::hart::block::Flow,
+    /// The units, if this hart translates.
+    pub(crate) cache: Option<Arc<CodeCache>>,
+    /// The cache's generation that all of this belongs to.
+    pub(crate) generation: u64,
+    /// There is no room for more units: all are to be dropped at the end of the slice.
+    pub(crate) flush_due: bool,
+    table: Box<[Jump]>,
+}
+
+impl HartState {
+    /// Of a hart that only interprets.
+    pub(crate) fn new() -> Self {
+        Self {
+            page: 0,
+            stack_base: 0,
+            stack_limit: 0,
+            jumps: std::ptr::null_mut(),
+            leave: 0,
+            leave_to: 0,
+            call_out: 0,
+            flow: crate::hart::block::Flow::Find,
+            cache: None,
+            generation: 0,
+            flush_due: false,
+            table: Box::new([]),
+        }
+    }
+
+    /// From now on the hart translates with `cache`.
+    pub(crate) fn attach(&mut self, cache: Arc<CodeCache>) {
+        self.table = vec![NONE; JUMPS].into_boxed_slice();
+        self.jumps = self.table.as_mut_ptr();
+        let stubs = cache.stubs();
+        (self.leave, self.leave_to, self.call_out) = (stubs.leave, stubs.leave_to, stubs.call_out);
+        self.generation = cache.generation();
+        self.cache = Some(cache);
+    }
+
+    /// Forgets where units are.
+    pub(crate) fn forget_jumps(&mut self) {
+        self.table.fill(NONE);
+    }
+
+    /// Notes where the unit for `pc` is.
+    pub(crate) fn enter_jump(&mut self, pc: u64, context: Context, code: u64) {
+        let index = host_size(pc >> 1) & (JUMPS - 1);
+        if let Some(jump) = self.table.get_mut(index) {
+            *jump = Jump { pc, context: context.bits(), code, unused: 0 };
+        }
+    }
+}

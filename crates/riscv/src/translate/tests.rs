@@ -1,0 +1,229 @@
+//! Programs on harts that translate and on harts that interpret: all they leave behind must be equal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use machine::GuestPhysical;
+use machine::bus::Bus;
+use machine::memory::GuestMemory;
+
+use super::{CodeCache, Options};
+use crate::hart::csr::number::{MCAUSE, MEPC, MTVAL};
+use crate::hart::{Exit, Hart, HartConfig, HartSignals, TimeSource};
+use crate::isa::generate::{Generator, Options as Choice, Random};
+use crate::isa::{Instruction, Op, assemble};
+
+const RAM: u64 = 0x8000_0000;
+const DATA: u64 = RAM + 0x8_0000;
+
+struct Still(AtomicU64);
+impl TimeSource for Still {
+    fn ticks(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything is translated when it is first executed.
+fn eager() -> Options {
+    Options { threshold: 1, code_bytes: 1 << 20, ..Options::default() }
+}
+
+fn hart(memory: &Arc<GuestMemory>, options: Option<Options>) -> Hart {
+    let config = HartConfig { id: 0, hardware_ad_updates: true, monitor_sbi: false };
+    let time = Arc::new(Still(AtomicU64::new(0)));
+    let mut hart = Hart::new(config, Arc::clone(memory), Arc::new(Bus::new()), time, Arc::new(HartSignals::new()));
+    hart.reset(RAM);
+    if let Some(options) = options {
+        hart.translate_with(CodeCache::new(options, false).unwrap());
+    }
+    hart
+}
+
+fn memory() -> Arc<GuestMemory> {
+    Arc::new(GuestMemory::new(GuestPhysical(RAM), 1 << 20).unwrap())
+}
+
+/// All that a program leaves behind.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    exit: Exit,
+    x: Vec<u64>,
+    f: Vec<u64>,
+    pc: u64,
+    retired: u64,
+    csrs: Vec<Option<u64>>,
+    data: Vec<u8>,
+}
+
+fn run(code: &[u8], options: Option<Options>, times: u32) -> (Left, Hart) {
+    let memory = memory();
+    memory.write(GuestPhysical(RAM), code).unwrap();
+    let mut hart = hart(&memory, options);
+    let mut exit = hart.run();
+    for _ in 1..times {
+        hart.set_pc(RAM);
+        exit = hart.run();
+    }
+    let mut data = vec![0; 0x2000];
+    memory.read(GuestPhysical(DATA), &mut data).unwrap();
+    let left = Left {
+        exit,
+        x: (0..32).map(|n| hart.x(n)).collect(),
+        f: (0..32).map(|n| hart.f(n)).collect(),
+        pc: hart.pc(),
+        retired: hart.instructions_retired(),
+        csrs: [MCAUSE, MEPC, MTVAL, 1, 3].into_iter().map(|csr| hart.csr(csr)).collect(),
+        data,
+    };
+    (left, hart)
+}
+
+/// Runs a program, which ends with `wfi`, in all ways.
+fn compare(text: &str) -> Left {
+    let code = assemble(text, RAM).unwrap();
+    let (expected, _) = run(&code, None, 3);
+    let mut all = vec![eager(), Options { threshold: 7, ..eager() }];
+    for name in Options::NAMES {
+        let mut options = eager();
+        options.set(&format!("no-{name}")).unwrap();
+        all.push(options);
+    }
+    for options in all {
+        let (left, hart) = run(&code, Some(options), 3);
+        assert_eq!(left, expected, "{options:?}\n{text}");
+        let units = hart.translator.cache.as_ref().unwrap().stats().units;
+        assert!(units > 0, "{options:?}");
+    }
+    expected
+}
+
+#[test]
+fn loops_calls_and_tables() {
+    let left = compare(
+        "   auipc sp,0x90
+            addi a0,zero,15
+            jal ra,fib
+            auipc t0,0
+            addi t0,t0,16
+            jalr ra,0(t0)
+            jal zero,end
+            addi a1,a0,1
+            addi a7,zero,100
+        again: add a6,a6,a7
+            sltu t3,a6,a1
+            addi a7,a7,-1
+            bne a7,zero,again
+            jalr zero,0(ra)
+        end: wfi
+        fib: addi t0,zero,2
+            blt a0,t0,done
+            addi sp,sp,-16
+            sd ra,0(sp)
+            sd a0,8(sp)
+            addi a0,a0,-1
+            jal ra,fib
+            ld t0,8(sp)
+            sd a0,8(sp)
+            addi a0,t0,-2
+            jal ra,fib
+            ld t0,8(sp)
+            add a0,a0,t0
+            ld ra,0(sp)
+            addi sp,sp,16
+        done: jalr zero,0(ra)",
+    );
+    assert_eq!((left.exit, left.x[10], left.x[16]), (Exit::Idle, 610, 5050 * 3));
+}
+
+#[test]
+fn traps_are_precise() {
+    // The handler notes where, skips the instruction, and goes on.
+    let left = compare(
+        "   auipc t0,0
+            addi t0,t0,68
+            csrrw zero,mtvec,t0
+            lui s1,0x80080
+            slli s1,s1,32
+            srli s1,s1,32
+            addi s2,zero,5
+        again: addi a0,a0,1
+            ld a1,0(zero)
+            addi a0,a0,2
+            sd a0,8(zero)
+            addi a0,a0,3
+            ecall
+            addi s2,s2,-1
+            bne s2,zero,again
+            wfi
+            wfi
+            csrrs t1,mepc,zero
+            csrrs t2,mcause,zero
+            add s3,s3,t1
+            slli s3,s3,1
+            add s3,s3,t2
+            addi t1,t1,4
+            csrrw zero,mepc,t1
+            mret",
+    );
+    assert_eq!((left.exit, left.x[10]), (Exit::Idle, 3 * 30));
+}
+
+/// Straight lines of random instructions in a loop, with floating point on and traps skipped.
+#[test]
+fn random_programs() {
+    const HEAD: &str = "
+            auipc t0,0
+            addi t0,t0,36
+            csrrw zero,mtvec,t0
+            lui t1,0x6
+            csrrs zero,mstatus,t1
+            auipc s0,0x80
+            addi s0,s0,0x7f0
+            addi s1,s0,-1024
+            jal zero,start
+            csrrs t0,mepc,zero
+            lhu t1,0(t0)
+            andi t1,t1,3
+            addi t1,t1,-3
+            sltu t1,zero,t1
+            slli t1,t1,1
+            sub t1,zero,t1
+            addi t1,t1,4
+            add t0,t0,t1
+            csrrw zero,mepc,t0
+            mret
+        start: addi gp,zero,5";
+    // Not the bases, nor the counter.
+    let choice = Choice::straight_line(vec![8, 9], !(1 << 8 | 1 << 9 | 1 << 3));
+    let generator = Generator::new(choice).unwrap();
+    for seed in 0..150 {
+        let mut random = Random::new(seed);
+        let mut code = assemble(HEAD, RAM).unwrap();
+        let again = code.len();
+        for _ in 0..random.below(120) + 1 {
+            let mut instruction = generator.next(&mut random);
+            if instruction.op == Op::FenceI {
+                continue;
+            }
+            // Half of the time all is on few registers.
+            if random.one_in(2) && instruction.length == 4 && instruction.rd > 9 {
+                instruction.rd = 10 + instruction.rd % 4;
+            }
+            let word = instruction.encode().unwrap().to_le_bytes();
+            code.extend_from_slice(&word[..usize::from(instruction.length)]);
+        }
+        let offset = i32::try_from(again).unwrap() - i32::try_from(code.len()).unwrap() - 8;
+        code.extend(assemble("addi gp,gp,-1\nbeq gp,zero,out\njal zero,out\nout: wfi", 0).unwrap());
+        let back = Instruction { rd: 0, imm: offset, ..Instruction::new(Op::Jal) };
+        let at = code.len() - 8;
+        code[at..at + 4].copy_from_slice(&back.encode().unwrap().to_le_bytes());
+        let (expected, _) = run(&code, None, 2);
+        for options in
+            [eager(), Options { threshold: 3, ..eager() }, Options { constants: false, fusion: false, ..eager() }]
+        {
+            let (left, _) = run(&code, Some(options), 2);
+            assert_eq!(left, expected, "seed {seed}, {options:?}");
+        }
+        assert_eq!(expected.exit, Exit::Idle, "seed {seed}");
+    }
+}
