@@ -103,7 +103,10 @@ fn call(e: &mut Emitter<'_>, after: u64, go: impl FnOnce(&mut Emitter<'_>) + 'st
     e.asm.jcc(Cc::B, full);
     e.asm.call(callee);
     e.asm.pop(Gpr::Rax);
-    if !e.flat {
+    if !e.flat && after > 0xfff {
+        // The next page has no places in this unit.
+        jump(e);
+    } else if !e.flat {
         // The callee may have left the page.
         e.asm.alu_imm(Alu::And, Size::B64, Gpr::Rax, -0x1000);
         e.asm.mov_store(Size::B64, field(state(offset_of!(HartState, page))), Gpr::Rax);
@@ -111,7 +114,7 @@ fn call(e: &mut Emitter<'_>, after: u64, go: impl FnOnce(&mut Emitter<'_>) + 'st
     if let Some(head) = e.head(after) {
         e.enter_mapping();
         e.asm.jmp(head);
-    } else {
+    } else if e.flat || after <= 0xfff {
         e.link(after);
     }
     e.cold(move |e| {
