@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: coverage-guided fuzzing on stable Rust; and, as `cargo xtask fuzz differential`, random programs against qemu.
+//! `cargo xtask fuzz`: coverage-guided fuzzing on stable Rust; and random programs: `cargo xtask fuzz differential` against qemu,
+//! `cargo xtask fuzz tiers` on the interpreter and the translator.
 //!
 //! The targets in `fuzz/targets` link libFuzzer and are built with LLVM's coverage counters, which is all that guided
 //! fuzzing needs: no nightly compiler and no sanitiser. Debug assertions and overflow checks are on, so that a
@@ -19,11 +20,15 @@ use crate::{run, setup, workspace};
 /// Options of `cargo xtask fuzz`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The target to fuzz, or `differential`: random programs on our hart and on qemu. All parsers, one after the other, if none is named.
+    /// The target to fuzz; or `differential`: random programs on our hart and on qemu; or `tiers`: on the interpreter and the translator. All parsers,
+    /// one after the other, if none is named.
     target: Option<String>,
     /// How long to fuzz each target.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
+    /// The same in minutes.
+    #[arg(long, conflicts_with = "seconds", value_parser = clap::value_parser!(u32).range(1..=10_080))]
+    minutes: Option<u32>,
     /// Where the random numbers start; the same number tries the same inputs first.
     #[arg(long, default_value_t = 1)]
     seed: u32,
@@ -32,8 +37,8 @@ pub(crate) struct Options {
     input: Option<PathBuf>,
 }
 
-/// The target that is no parser: see [`differential`].
-const DIFFERENTIAL: &str = "differential";
+/// The targets that are no parsers: comparisons of `lab`.
+const COMPARISONS: [&str; 2] = ["differential", "tiers"];
 /// What makes LLVM count the edges that run and show libFuzzer the operands of comparisons.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
@@ -46,13 +51,17 @@ const INPUT_SECONDS_MAX: u32 = 10;
 /// Fuzzes what the options say.
 pub(crate) fn run(options: &Options) -> Result<()> {
     setup::install_missing()?;
-    if options.target.as_deref() == Some(DIFFERENTIAL) {
-        return differential(options);
+    let seconds = options.minutes.map_or(options.seconds, |minutes| minutes * 60);
+    if let Some(name) = options.target.as_deref().filter(|name| COMPARISONS.contains(name)) {
+        if options.input.is_some() {
+            bail!("a program is named by its seed: cargo run --release -p lab -- {name} --program SEED");
+        }
+        return compare(name, seconds, options.seed);
     }
     let mut targets = targets()?;
     if let Some(wanted) = &options.target {
         if !targets.contains(wanted) {
-            bail!("there is no fuzz target {wanted}; there are: {}, {DIFFERENTIAL}", targets.join(", "));
+            bail!("there is no fuzz target {wanted}; there are: {}, {}", targets.join(", "), COMPARISONS.join(", "));
         }
         targets.retain(|target| target == wanted);
     }
@@ -61,20 +70,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if let Some(input) = &options.input {
             run::run(Command::new(programs.join(&target)).arg(input))?;
         } else {
-            fuzz(&programs, &target, options.seconds, options.seed)?;
+            fuzz(&programs, &target, seconds, options.seed)?;
         }
     }
     Ok(())
 }
 
-/// Random programs on our hart and on qemu; `lab` does it, optimised.
-fn differential(options: &Options) -> Result<()> {
-    if options.input.is_some() {
-        bail!("a program is named by its seed: cargo run --release -p lab -- differential --program SEED");
-    }
+/// Random programs, compared in the way called `name`; `lab` does it, optimised.
+pub(crate) fn compare(name: &str, seconds: u32, seed: u32) -> Result<()> {
     let mut command = workspace::cargo();
-    command.args(["run", "--locked", "--release", "--quiet", "--package", "lab", "--", DIFFERENTIAL]);
-    command.args([format!("--seconds={}", options.seconds), format!("--seed={}", options.seed)]);
+    command.args(["run", "--locked", "--release", "--quiet", "--package", "lab", "--", name]);
+    command.args([format!("--seconds={seconds}"), format!("--seed={seed}")]);
     run::run(&mut command)
 }
 

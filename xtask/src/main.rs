@@ -6,6 +6,7 @@
 //! | `tidy` | the rules of the house that the compiler does not know |
 //! | `bench` | figures beside a named peer, kept in a record |
 //! | `fuzz` | hostile input for every parser of it |
+//! | `soak` | a guest that works for as long as it is told to |
 //! | `conformance` | the test suites of others, from a folder outside the tree |
 //!
 //! One module a task; [`run`], [`setup`] and [`workspace`] are shared.
@@ -17,6 +18,7 @@ mod guest;
 mod readme;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod workspace;
@@ -43,6 +45,8 @@ enum Task {
     Bench(bench::Options),
     /// Feed hostile input to parsers, guided by coverage.
     Fuzz(fuzz::Options),
+    /// Let a guest with four harts compile for a long time; fail if it hangs, errs or grows.
+    Soak(soak::Options),
     /// Run the conformance tests in a folder.
     #[command(subcommand)]
     Conformance(conformance::Kind),
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::Conformance(kind) => conformance::run(&kind),
     };
     match result {

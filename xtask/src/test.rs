@@ -18,6 +18,8 @@ pub(crate) struct Options {
 
 /// Seconds that each fuzz target runs here.
 const FUZZ_SECONDS: u32 = 5;
+/// Seconds that random programs are compared on all tiers here.
+const TIERS_SECONDS: u32 = 120;
 
 /// Runs all steps up to the first that fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -51,6 +53,10 @@ fn take_steps(steps: &mut Steps, options: &Options) -> Result<()> {
     steps.take("README examples", |_| readme::run())?;
     if !options.quick {
         steps.take("fuzz", |_| fuzz::run_all(FUZZ_SECONDS))?;
+        steps.take("fuzz tiers", |_| {
+            fuzz::compare("tiers", TIERS_SECONDS, 1)?;
+            Ok(Counts::ONE_PASSED)
+        })?;
     }
     Ok(())
 }

@@ -12,10 +12,10 @@ use riscv::isa::generate::Random;
 use riscv::isa::registers::{FLOAT, INTEGER};
 use riscv::isa::{Instruction, Op, disassemble};
 
-use crate::case::{Batch, Outcome, State};
+use crate::case::{Batch, Outcome, Place, State};
 use crate::engine::{Isomorph, IsomorphError, qemu, qemu_trace};
 use crate::peer::PeerError;
-use crate::program::{CODE_SIZE, MEMORY_SIZE, Program, length};
+use crate::program::{CODE_SIZE, LINK, MEMORY_SIZE, Program, length};
 
 /// Programs in a fast run.
 const FAST: u64 = 400;
@@ -103,7 +103,7 @@ fn compare(programs: &[Program]) -> Result<Vec<Option<(Outcome, Outcome)>>, Diff
     Ok(differing.collect())
 }
 
-fn batch(programs: &[Program]) -> Batch {
+pub(crate) fn batch(programs: &[Program]) -> Batch {
     let mut batch = Batch::new(CODE_SIZE, MEMORY_SIZE);
     for program in programs {
         let state = program.state(&batch.next_place());
@@ -210,7 +210,8 @@ fn report(program: Program, seed: u64) -> Result<String, DifferentialError> {
             let _ = writeln!(text, "  memory+{at:#x} ours {ours:#04x}  qemu {theirs:#04x}");
         }
     }
-    describe_program(&mut text, &program);
+    let place = batch(std::slice::from_ref(&program)).place(0);
+    describe_program(&mut text, &program, &place);
     Ok(text)
 }
 
@@ -242,8 +243,7 @@ fn describe_parting(text: &mut String, program: &Program, parting: &Parting) {
     }
 }
 
-fn describe_program(text: &mut String, program: &Program) {
-    let place = batch(std::slice::from_ref(program)).place(0);
+pub(crate) fn describe_program(text: &mut String, program: &Program, place: &Place) {
     let _ = writeln!(text, "the program, shrunk{}:", if program.translated { ", under Sv39" } else { "" });
     let mut at = place.code;
     for &word in &program.words {
@@ -253,7 +253,7 @@ fn describe_program(text: &mut String, program: &Program) {
         at += length(word);
     }
     text.push_str("registers before, where not zero:\n");
-    for (name, value, _) in program.state(&place).differences(&State::default()) {
+    for (name, value, _) in program.state(place).differences(&State::default()) {
         let _ = writeln!(text, "  {name:8} {value:#018x}");
     }
 }
@@ -265,9 +265,8 @@ fn is_nop(word: u32) -> bool {
     matches!(word, NOP | SHORT_NOP)
 }
 
-/// Makes the program do less as long as the difference stays: instructions become `nop`s, in blocks that get smaller; then
-/// registers become zero.
-fn shrink(mut program: Program) -> Result<Program, DifferentialError> {
+/// The smallest program that differs still, by [`compare`].
+fn shrink(program: Program) -> Result<Program, DifferentialError> {
     let differs = |program: &Program| -> Result<bool, DifferentialError> {
         // A hang or a stop that shrinking makes is not the difference that is looked for.
         match compare(std::slice::from_ref(program)) {
@@ -280,15 +279,25 @@ fn shrink(mut program: Program) -> Result<Program, DifferentialError> {
         // Seen step by step only.
         return Ok(program);
     }
+    shrink_while(program, differs)
+}
+
+/// Makes the program do less as long as it `differs`: instructions become `nop`s, in blocks that get smaller; then registers become zero.
+pub(crate) fn shrink_while<E>(
+    mut program: Program,
+    mut differs: impl FnMut(&Program) -> Result<bool, E>,
+) -> Result<Program, E> {
     let mut block = program.words.len().next_power_of_two() / 2;
     while block > 0 {
         for start in (0..program.words.len()).step_by(block) {
             let mut candidate = program.clone();
             let end = (start + block).min(candidate.words.len());
             for word in &mut candidate.words[start..end] {
-                // The end of a loop stays, or it would not end.
+                // The end of a loop stays, or it would not end; and so do a function's entry and its return.
                 let decoded = riscv::isa::decode(*word);
-                let closes = |i: Instruction| i.op == Op::Ebreak || i.imm < 0 && matches!(i.op, Op::Bne);
+                let closes = |i: Instruction| {
+                    i.op == Op::Ebreak || i.imm < 0 && i.op == Op::Bne || i.op == Op::Jalr && i.rs1 == LINK
+                };
                 let counts = |i: Instruction| i.op == Op::Addi && i.rd == 31;
                 if !decoded.is_some_and(|i| closes(i) || counts(i)) {
                     *word = if length(*word) == 4 { NOP } else { SHORT_NOP };

@@ -12,6 +12,7 @@ use machine::address::{GuestPhysical, host_size};
 use machine::bus::{Bus, BusDevice, Width};
 use machine::memory::GuestMemory;
 use riscv::hart::{Exit, Hart, HartConfig, HartSignals, TimeSource};
+use riscv::translate::{CodeCache, Options};
 
 use crate::case::BASE;
 use crate::peer::{Peer, PeerError};
@@ -78,6 +79,9 @@ pub enum IsomorphError {
     /// The host has no memory for it.
     #[error(transparent)]
     Memory(#[from] machine::memory::MemoryError),
+    /// The host has no memory for translated code.
+    #[error("{0}")]
+    Code(String),
     /// The hart stopped before the machine was powered off.
     #[error("the hart stopped at {pc:#x}: {reason}")]
     Stopped {
@@ -144,6 +148,18 @@ impl Isomorph {
         Ok(Self { hart, memory, switch, size: image.len() })
     }
 
+    /// The same machine with the translator, as `options` say.
+    ///
+    /// # Errors
+    /// The host has no memory for code.
+    pub fn translating(mut self, options: Options) -> Result<Self, IsomorphError> {
+        if options.translate {
+            let cache = CodeCache::new(options, false).map_err(|error| IsomorphError::Code(error.to_string()))?;
+            self.hart.translate_with(cache);
+        }
+        Ok(self)
+    }
+
     /// The hart.
     #[must_use]
     pub fn hart(&self) -> &Hart {
@@ -163,7 +179,16 @@ impl Isomorph {
     ///
     /// # Errors
     /// The hart stopped, or the limit is over.
-    pub fn run(mut self, limit: Duration) -> Result<Vec<u8>, IsomorphError> {
+    pub fn run(self, limit: Duration) -> Result<Vec<u8>, IsomorphError> {
+        self.run_and_count(limit).map(|(memory, _)| memory)
+    }
+
+    /// As [`Self::run`]; answers also how many instructions have retired (`minstret`).
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_and_count(mut self, limit: Duration) -> Result<(Vec<u8>, u64), IsomorphError> {
+        const MINSTRET: u16 = 0xb02;
         let (done, finished) = mpsc::channel::<()>();
         let (signals, late) = (self.hart.signals().clone(), Arc::new(AtomicBool::new(false)));
         let alarm = late.clone();
@@ -186,7 +211,7 @@ impl Isomorph {
         let mut memory = vec![0; self.size];
         let read = self.memory.read(GuestPhysical(BASE), &mut memory);
         debug_assert!(read.is_ok(), "the image fitted");
-        Ok(memory)
+        Ok((memory, self.hart.csr(MINSTRET).unwrap_or_default()))
     }
 
     fn goes_on(&self, exit: Option<Exit>) -> Result<bool, IsomorphError> {

@@ -8,6 +8,7 @@
 //! | [`engine`] | runs such an image: on qemu, on Isomorph |
 //! | [`program`] | makes random programs |
 //! | [`differential`] | finds the programs on which the two differ |
+//! | [`tiers`] | finds the programs on which the interpreter and the translator differ |
 
 pub mod case;
 pub mod differential;
@@ -15,3 +16,4 @@ pub mod elf;
 pub mod engine;
 pub mod peer;
 pub mod program;
+pub mod tiers;

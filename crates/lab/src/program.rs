@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! program := unit*
-//! unit    := instruction | skip over 1 to 6 units (branch, jump) | loop (1 to 4 times) of units
+//! unit    := instruction | skip over 1 to 6 units (branch, jump) | loop (1 to 4 times, seldom 60) of units
+//!          | a function, called once or several times
 //!          | reserve, compute, store conditionally | set the rounding mode | write an instruction, fence.i, execute it | rubbish
 //! ```
 //!
 //! Jumps go forward except at the end of a loop, and enter no loop, so every program ends: at its last instruction, an `ebreak`, or at the first trap.
+//! A function is a leaf, returns by `ra`, and is called from a loop right behind it.
 //! `sp`, `s0` and `a0` point into the program's memory (`a0` anywhere, the others aligned), `t6` counts loops; no instruction has these
-//! as destination. All else is free to be clobbered.
+//! as destination, and none of a function `ra`. All else is free to be clobbered.
 
 use riscv::isa::generate::{Generator, Options, Random};
 use riscv::isa::{Extension, Instruction, Op};
@@ -22,11 +24,14 @@ pub const MEMORY_SIZE: u64 = 8192;
 /// How many units it has at most, outside of loops.
 const UNITS_MAX: u64 = 100;
 
+/// Where functions return to.
+pub(crate) const LINK: u8 = 1;
 const SP: u8 = 2;
 const S0: u8 = 8;
 const A0: u8 = 10;
 const SCRATCH: u8 = 29;
-const LINK: u8 = 30;
+/// Holds the address of something near, for a moment.
+const NEAR: u8 = 30;
 const COUNTER: u8 = 31;
 const EBREAK: Instruction = Instruction::new(Op::Ebreak);
 
@@ -187,13 +192,14 @@ impl Writer {
                 }
                 7 => {
                     // To the instruction after the one after the jump.
-                    self.emit(Instruction { rd: LINK, ..Instruction::new(Op::Auipc) });
+                    self.emit(Instruction { rd: NEAR, ..Instruction::new(Op::Auipc) });
                     let rd = destination(random);
-                    self.emit(Instruction { rd, rs1: LINK, imm: 12, ..Instruction::new(Op::Jalr) });
+                    self.emit(Instruction { rd, rs1: NEAR, imm: 12, ..Instruction::new(Op::Jalr) });
                     self.emit(EBREAK);
                 }
                 8..11 if !in_loop => self.repeat(random),
-                11..14 => self.reserve(random),
+                11 if !in_loop => self.function(random),
+                12..14 => self.reserve(random),
                 14..16 => self.round(random),
                 16 => self.rewrite(random),
                 17 if random.one_in(8) => self.rubbish(random),
@@ -240,14 +246,57 @@ impl Writer {
     }
 
     fn repeat(&mut self, random: &mut Random) {
-        let times = 1 + i32::try_from(random.below(4)).unwrap_or_default();
-        self.emit(Instruction { rd: COUNTER, imm: times, ..Instruction::new(Op::Addi) });
+        self.count(random);
         let start = self.size;
         let units = 1 + random.below(8);
         self.units(random, units, true);
+        self.again(start);
+    }
+
+    /// Sets the counter of a loop.
+    fn count(&mut self, random: &mut Random) {
+        let most = if random.one_in(8) { 60 } else { 4 };
+        let times = 1 + random.below(most);
+        let imm = i32::try_from(times).unwrap_or_default();
+        self.emit(Instruction { rd: COUNTER, imm, ..Instruction::new(Op::Addi) });
+    }
+
+    /// Goes back to `start` as often as the counter says.
+    fn again(&mut self, start: u64) {
         self.emit(Instruction { rd: COUNTER, rs1: COUNTER, imm: -1, ..Instruction::new(Op::Addi) });
         let back = i32::try_from(self.size - start).expect("programs are short");
         self.emit(Instruction { rs1: COUNTER, imm: -back, ..Instruction::new(Op::Bne) });
+    }
+
+    /// A leaf function, which is stepped over, and a loop that calls it: directly, or with its address in a register.
+    fn function(&mut self, random: &mut Random) {
+        self.count(random);
+        let (jump, at) = (self.words.len(), self.size);
+        self.emit(Instruction { rd: 0, ..Instruction::new(Op::Jal) });
+        let entry = self.size;
+        for _ in 0..random.below(8) {
+            let instruction = loop {
+                let instruction = self.plain(random);
+                let line = instruction.op.line();
+                if instruction.rd != LINK || !line.writes_integer() {
+                    break instruction;
+                }
+            };
+            self.emit(instruction);
+        }
+        let back = Instruction { rs1: LINK, ..Instruction::new(Op::Jalr) };
+        self.emit(if random.one_in(2) { back.compressed().unwrap_or(back) } else { back });
+        let over = i32::try_from(self.size - at).expect("programs are short");
+        self.words[jump] = Instruction { imm: over, ..Instruction::new(Op::Jal) }.encode().expect("programs are short");
+        let start = self.size;
+        let near = i32::try_from(self.size - entry).expect("programs are short");
+        if random.one_in(2) {
+            self.emit(Instruction { rd: LINK, imm: -near, ..Instruction::new(Op::Jal) });
+        } else {
+            self.emit(Instruction { rd: NEAR, ..Instruction::new(Op::Auipc) });
+            self.emit(Instruction { rd: LINK, rs1: NEAR, imm: -near, ..Instruction::new(Op::Jalr) });
+        }
+        self.again(start);
     }
 
     /// Load-reserved, some computation, and the store that belongs to it, or one to elsewhere.
@@ -277,9 +326,14 @@ impl Writer {
         }
     }
 
-    /// Writes an instruction over the one after the `fence.i`.
+    /// Writes an instruction over the one after the `fence.i`: any, or an addition of a constant that is another each time round a loop.
     fn rewrite(&mut self, random: &mut Random) {
+        let varies = random.one_in(2);
         let word = loop {
+            if varies {
+                let (rd, rs1) = (destination(random), register(random));
+                break Instruction { rd, rs1, ..Instruction::new(Op::Addi) }.encode().unwrap_or_default().cast_signed();
+            }
             let word = self.plain(random).encode().unwrap_or_default();
             if word & 3 == 3 {
                 break word.cast_signed();
@@ -288,11 +342,15 @@ impl Writer {
         let lower = word << 20 >> 20;
         self.emit(Instruction { rd: SCRATCH, imm: word.wrapping_sub(lower), ..Instruction::new(Op::Lui) });
         self.emit(Instruction { rd: SCRATCH, rs1: SCRATCH, imm: lower, ..Instruction::new(Op::Addiw) });
-        self.emit(Instruction { rd: LINK, ..Instruction::new(Op::Auipc) });
+        if varies {
+            self.emit(Instruction { rd: NEAR, rs1: COUNTER, imm: 20, ..Instruction::new(Op::Slliw) });
+            self.emit(Instruction { rd: SCRATCH, rs1: SCRATCH, rs2: NEAR, ..Instruction::new(Op::Add) });
+        }
+        self.emit(Instruction { rd: NEAR, ..Instruction::new(Op::Auipc) });
         // In halves, since the code may be aligned to two bytes only.
-        self.emit(Instruction { rs1: LINK, rs2: SCRATCH, imm: 20, ..Instruction::new(Op::Sh) });
+        self.emit(Instruction { rs1: NEAR, rs2: SCRATCH, imm: 20, ..Instruction::new(Op::Sh) });
         self.emit(Instruction { rd: SCRATCH, rs1: SCRATCH, imm: 16, ..Instruction::new(Op::Srliw) });
-        self.emit(Instruction { rs1: LINK, rs2: SCRATCH, imm: 22, ..Instruction::new(Op::Sh) });
+        self.emit(Instruction { rs1: NEAR, rs2: SCRATCH, imm: 22, ..Instruction::new(Op::Sh) });
         self.emit(Instruction::new(Op::FenceI));
         self.emit(EBREAK);
     }

@@ -19,3 +19,15 @@ fn random_programs_do_the_same() {
     println!("{counts:?}");
     assert!(counts.programs > 400, "{counts:?}");
 }
+
+#[test]
+fn tiers_do_the_same() {
+    let (clock, mut programs) = (Clock::new(), 0);
+    for seed in 0.. {
+        programs += lab::tiers::round(seed).unwrap_or_else(|error| panic!("round {seed}: {error}"));
+        if programs >= 4_000 || u128::from(clock.now_ns()) > Duration::from_secs(30).as_nanos() {
+            break;
+        }
+    }
+    assert!(programs >= 100);
+}

@@ -18,6 +18,7 @@ use machine::bus::{Bus, Overlap};
 use machine::clock::Clock;
 use machine::memory::{GuestMemory, MemoryError, OutOfRange};
 use riscv::hart::{Exit, Hart, HartConfig, HartSignals, Privilege, interrupt};
+use riscv::translate::{CodeCache, Options};
 use riscv::{isa, map};
 
 use super::htif::Host;
@@ -34,6 +35,8 @@ const SLEEP_MAX: Duration = Duration::from_millis(10);
 /// What a test may use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
+    /// How guest code is executed.
+    pub(super) engine: Options,
     /// How many harts there are.
     pub(super) cpus: u16,
     /// How long it may take.
@@ -64,6 +67,9 @@ pub(super) enum Failure {
     /// There is no such memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// There is no memory for translated code.
+    #[error("{0}")]
+    Translator(String),
     /// The test is linked to where the timer is.
     #[error(transparent)]
     Overlap(#[from] Overlap),
@@ -190,10 +196,15 @@ pub(super) fn run(test: &Test, limits: Limits) -> Result<(), Failure> {
     let aclint = Arc::new(Aclint::new(Arc::clone(&time), wires.collect()));
     bus.map("clint", GuestPhysical(map::CLINT.start), map::CLINT.end - map::CLINT.start, aclint)?;
     let bus = Arc::new(bus);
+    let cache = limits.engine.translate.then(|| CodeCache::new(limits.engine, false)).transpose();
+    let cache = cache.map_err(|error| Failure::Translator(error.to_string()))?;
     let new_hart = |(signals, id): (&Arc<HartSignals>, u64)| {
         let config = HartConfig { id, hardware_ad_updates: true, monitor_sbi: false };
         let mut hart =
             Hart::new(config, Arc::clone(&memory), Arc::clone(&bus), Arc::clone(&time) as _, Arc::clone(signals));
+        if let Some(cache) = &cache {
+            hart.translate_with(Arc::clone(cache));
+        }
         hart.reset(test.program.entry.0);
         hart.set_x(10, id);
         hart

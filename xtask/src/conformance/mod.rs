@@ -23,8 +23,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use lab::tiers::{Tier, tiers};
+use riscv::translate;
 
 use crate::run::Counts;
 use bare::Limits;
@@ -55,9 +57,46 @@ pub(crate) struct Options {
     /// How long a test may take, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
+    /// What executes guest code: the interpreter alone, or the translator by blocks, or by regions too. All code is translated at once.
+    #[arg(long, value_enum, default_value_t = Engine::Region)]
+    engine: Engine,
+    /// Run with these optimisations switched off.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    disable: Vec<String>,
+    /// Run everything in every tier, and with each optimisation off alone.
+    #[arg(long, conflicts_with_all = ["engine", "disable", "json"])]
+    matrix: bool,
     /// Print the results as one JSON document.
     #[arg(long)]
     json: bool,
+}
+
+/// A tier of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// The interpreter.
+    Interpreter,
+    /// Translated basic blocks.
+    Block,
+    /// Translated loops and paths of several blocks.
+    Region,
+}
+
+impl Options {
+    /// The tier that the options ask for.
+    fn tier(&self) -> Result<Tier> {
+        let mut options = match self.engine {
+            Engine::Interpreter => translate::Options::interpreter(),
+            Engine::Block => translate::Options::block(),
+            Engine::Region => translate::Options::default(),
+        };
+        options.threshold = 1;
+        for name in &self.disable {
+            options.set(&format!("no-{name}"))?;
+        }
+        let names: Vec<_> = self.disable.iter().map(|name| format!("no-{name}")).collect();
+        Ok(Tier { name: names.join(" "), options })
+    }
 }
 
 /// A test that did not pass.
@@ -124,7 +163,10 @@ impl Report {
 /// A test failed, none was found, or the folder cannot be read.
 pub(crate) fn run(kind: &Kind) -> Result<()> {
     let Kind::Riscv(options) = kind;
-    let report = run_riscv(options)?;
+    if options.matrix {
+        return run_matrix(options);
+    }
+    let report = run_riscv(options, &options.tier()?)?;
     let Counts { passed, failed } = report.total();
     if options.json {
         println!("{:#}", report.json());
@@ -137,7 +179,23 @@ pub(crate) fn run(kind: &Kind) -> Result<()> {
     Ok(())
 }
 
-fn run_riscv(options: &Options) -> Result<Report> {
+/// Runs all tests on all tiers.
+fn run_matrix(options: &Options) -> Result<()> {
+    let mut bad = Vec::new();
+    for tier in tiers() {
+        let Counts { passed, failed } = run_riscv(options, &tier)?.total();
+        println!("{:16} {passed:>5} passed, {failed} failed", tier.name);
+        if failed > 0 {
+            bad.push(tier.name);
+        }
+    }
+    if !bad.is_empty() {
+        bail!("tests failed on: {}", bad.join(", "));
+    }
+    Ok(())
+}
+
+fn run_riscv(options: &Options, tier: &Tier) -> Result<Report> {
     let mut files = Vec::new();
     collect(&options.folder, &mut files)
         .with_context(|| format!("cannot read {}; give a folder with test ELF files", options.folder.display()))?;
@@ -148,7 +206,7 @@ fn run_riscv(options: &Options) -> Result<Report> {
         .zip(names)
         .filter(|(_, name)| options.filter.as_ref().is_none_or(|text| name.contains(text.as_str())))
         .collect();
-    let limits = Limits { cpus: options.cpus, time: Duration::from_secs(options.timeout) };
+    let limits = Limits { engine: tier.options, cpus: options.cpus, time: Duration::from_secs(options.timeout) };
 
     let bar = ProgressBar::new(wanted.len() as u64).with_style(
         ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),

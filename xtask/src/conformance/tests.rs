@@ -65,8 +65,23 @@ fn report(code: u64) -> String {
     )
 }
 
+/// Runs on the tier that the options ask for.
+fn run_default(options: &Options) -> Result<Report> {
+    run_riscv(options, &options.tier()?)
+}
+
 fn options(folder: &Path) -> Options {
-    Options { folder: folder.into(), filter: None, cpus: 1, jobs: Some(2), timeout: 20, json: true }
+    Options {
+        folder: folder.into(),
+        filter: None,
+        cpus: 1,
+        jobs: Some(2),
+        timeout: 20,
+        engine: Engine::Region,
+        disable: Vec::new(),
+        matrix: false,
+        json: true,
+    }
 }
 
 fn only_failure(report: &Report) -> &str {
@@ -81,7 +96,7 @@ fn counts_by_folder_and_names_the_failed() {
     write_test(folder.path(), "a/bad.elf", &report(2 * 5 + 1));
     write_test(folder.path(), "b/good.elf", &report(1));
     std::fs::write(folder.path().join("b/listing.txt"), "not a test").unwrap();
-    let all = run_riscv(&options(folder.path())).unwrap();
+    let all = run_default(&options(folder.path())).unwrap();
     assert_eq!(all.groups["a"], Counts { passed: 1, failed: 1 });
     assert_eq!(all.groups["b"], Counts { passed: 1, failed: 0 });
     assert_eq!((all.failures[0].test.as_str(), only_failure(&all)), ("a/bad.elf", "test 5 failed"));
@@ -89,17 +104,17 @@ fn counts_by_folder_and_names_the_failed() {
     assert!(run(&Kind::Riscv(options(folder.path()))).is_err());
 
     let good = Options { filter: Some("good".into()), cpus: 2, ..options(folder.path()) };
-    assert_eq!(run_riscv(&good).unwrap().total(), Counts { passed: 2, failed: 0 });
+    assert_eq!(run_default(&good).unwrap().total(), Counts { passed: 2, failed: 0 });
 }
 
 #[test]
 fn no_tests_are_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(run_riscv(&options(folder.path())).is_err());
-    assert!(run_riscv(&options(&folder.path().join("missing"))).is_err());
+    assert!(run_default(&options(folder.path())).is_err());
+    assert!(run_default(&options(&folder.path().join("missing"))).is_err());
     write_test(folder.path(), "good", &report(1));
     let filtered = Options { filter: Some("other".into()), ..options(folder.path()) };
-    let error = run_riscv(&filtered).err().unwrap().to_string();
+    let error = run_default(&filtered).err().unwrap().to_string();
     assert!(error.contains("\"other\""), "{error}");
 }
 
@@ -110,9 +125,9 @@ fn signatures_are_compared() {
     write_test(folder.path(), "test.elf", &format!("{code}{}", report(1)));
     let reference = folder.path().join("test.reference_output");
     std::fs::write(&reference, "00000007\n00000000\n").unwrap();
-    assert!(run_riscv(&options(folder.path())).unwrap().failures.is_empty());
+    assert!(run_default(&options(folder.path())).unwrap().failures.is_empty());
     std::fs::write(&reference, "00000007\n00000001\n").unwrap();
-    let report = run_riscv(&options(folder.path())).unwrap();
+    let report = run_default(&options(folder.path())).unwrap();
     assert_eq!(only_failure(&report), "signature word 1 at 0x80001104 is 00000000, the reference says 00000001");
 }
 
@@ -120,7 +135,7 @@ fn signatures_are_compared() {
 fn a_test_without_end_is_stopped_and_located() {
     let folder = tempfile::tempdir().unwrap();
     write_test(folder.path(), "loop", "addi zero, zero, 0\nloop:\njal zero, loop\n");
-    let report = run_riscv(&Options { timeout: 1, cpus: 2, ..options(folder.path()) }).unwrap();
+    let report = run_default(&Options { timeout: 1, cpus: 2, ..options(folder.path()) }).unwrap();
     let reason = only_failure(&report);
     assert!(reason.starts_with("no verdict after 1 s: hart 0 at 0x80000004 (j"), "{reason}");
     assert!(reason.contains("in M-mode"), "{reason}");
@@ -141,7 +156,7 @@ fn what_a_failed_test_printed_is_shown() {
     }
     code.text("addi t1, zero, 3\nsd t1, 0(t0)\nend:\njal zero, end");
     std::fs::write(folder.path().join("test"), elf(&code.finish().unwrap(), &SYMBOLS)).unwrap();
-    let report = run_riscv(&options(folder.path())).unwrap();
+    let report = run_default(&options(folder.path())).unwrap();
     assert_eq!(only_failure(&report), "test 1 failed; it printed \"no\"");
 }
 
@@ -149,6 +164,6 @@ fn what_a_failed_test_printed_is_shown() {
 fn programs_that_cannot_be_judged_fail() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("mute"), elf(&[0x6f, 0, 0, 0], &[])).unwrap();
-    let report = run_riscv(&options(folder.path())).unwrap();
+    let report = run_default(&options(folder.path())).unwrap();
     assert!(only_failure(&report).contains("`tohost`"), "{}", report.failures[0].reason);
 }

@@ -42,6 +42,19 @@ pub fn pull_debian() {
     assert!(output.status.success(), "image pull debian: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// What the sysroot of the tests has beside the essential packages.
+const SYSROOT: &str =
+    "bash,bc,busybox,bzip2,gcc,libc6-dev,libpython3.13-testsuite,lua5.4,perl,python3,restic,sqlite3,xz-utils,zstd";
+
+/// Pulls the sysroot if it is not there, or lacks something.
+pub fn pull_sysroot() {
+    std::fs::create_dir_all(home()).unwrap();
+    let lock = File::create(home().join("test.lock")).unwrap();
+    lock.lock().unwrap();
+    let output = output(isomorph().args(["image", "pull", "sysroot", "--with", SYSROOT]));
+    assert!(output.status.success(), "image pull sysroot: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// What a guest has printed.
 #[derive(Default)]
 struct Screen {
