@@ -45,11 +45,13 @@ pub struct Moves {
     pub others: Move,
 }
 
-/// A machine of any kind, to a debugger. All methods but [`Self::attach`], [`Self::interrupt`], [`Self::kill`] and [`Self::detach`] are called while
-/// it stands still.
+/// A machine of any kind, to a debugger. Methods that look at it or move it are called while it stands still.
 pub trait Debuggee: Send + Sync {
     /// Halts it. From now on `report` is told of what happens; it does not block.
     fn attach(&self, report: Box<dyn Fn(Report) + Send>);
+
+    /// Waits until it has threads and all of them stand still, after [`Self::attach`].
+    fn await_threads(&self);
 
     /// Lets it go on, without breakpoints.
     fn detach(&self);

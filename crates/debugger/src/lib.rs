@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`crash`] | the registers and callers of a thread that cannot go on |
 //! | [`debuggee`] | what can be debugged: a machine of any kind, by threads, registers and memory |
+//! | [`perf`] | translated code by name, for Linux's `perf` |
 //! | [`registers`] | the registers of a hart as gdb numbers and describes them |
 //! | [`server`] | where debuggers connect: one after the other, for as long as the machine lives |
 //! | [`symbols`] | names and lines of source for guest addresses |
@@ -17,6 +18,7 @@
 mod connection;
 pub mod crash;
 pub mod debuggee;
+pub mod perf;
 pub mod registers;
 pub mod server;
 pub mod symbols;

@@ -210,6 +210,7 @@ fn session(stream: Stream, debuggee: &Arc<dyn Debuggee>) -> DisconnectReason {
     let Ok(wire) = Wire::new(stream, &inbox) else { return DisconnectReason::Disconnect };
     let told = Arc::clone(&inbox);
     debuggee.attach(Box::new(move |report| told.report(report)));
+    debuggee.await_threads();
     let mut view = View::new(Arc::clone(debuggee));
     // What the debugger does wrong ends its connection, as if it had gone.
     converse(wire, &inbox, &mut view).unwrap_or(DisconnectReason::Disconnect)

@@ -95,6 +95,24 @@ impl Module {
         Self::parse(name, bytes, bias).map_err(|cause| SymbolsError::Format { path: path.into(), cause })
     }
 
+    /// The ELF file at `path`, which is mapped in these places: guest address and offset in the file of each.
+    ///
+    /// # Errors
+    /// As for [`Self::open`]; also if none of the places is where the file wants a segment.
+    pub fn open_mapped(path: &Path, places: &[(u64, u64)]) -> Result<Self, SymbolsError> {
+        let mut module = Self::open(path, 0)?;
+        let format = |cause| SymbolsError::Format { path: path.into(), cause };
+        let file = object::File::parse(&*module.bytes).map_err(format)?;
+        let bias = file.segments().find_map(|segment| {
+            let (offset, page) = (segment.file_range().0, !0xfff);
+            let (place, _) = places.iter().find(|(_, mapped)| *mapped == offset & page)?;
+            Some(place.wrapping_sub(segment.address() & page))
+        });
+        let nowhere = || SymbolsError::Read { path: path.into(), cause: io::ErrorKind::NotFound.into() };
+        module.bias = bias.ok_or_else(nowhere)?;
+        Ok(module)
+    }
+
     /// The ELF file that `bytes` are.
     ///
     /// # Errors

@@ -107,6 +107,10 @@ impl Debuggee for System {
         }));
     }
 
+    fn await_threads(&self) {
+        // To attach is to wait, and harts are there from the beginning.
+    }
+
     fn detach(&self) {
         self.board.detach_debugger();
     }

@@ -180,6 +180,10 @@ pub struct DebugArgs {
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-", help_heading = "Debugging")]
     pub stats: Option<PathBuf>,
 
+    /// At the end, name translated code for `perf report`, in /tmp/perf-PID.map
+    #[arg(long, help_heading = "Debugging")]
+    pub perf_map: bool,
+
     /// ELF file with the guest's symbols, for reports of crashes; repeat for more
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]
     pub symbols: Vec<PathBuf>,

@@ -1,4 +1,4 @@
-//! Seeing into machines, as the command line asks for it: `--gdb`, `--trace`, `--stats`, `--symbols`.
+//! Seeing into machines, as the command line asks for it: `--gdb`, `--trace`, `--stats`, `--perf-map`, `--symbols`.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use debugger::crash;
 use debugger::debuggee::Debuggee;
 use debugger::server::{Server, Serving};
 use debugger::symbols::{Module, Symbols};
 use debugger::trace::TextTrace;
 use debugger::unwind::Frame;
+use debugger::{crash, perf};
 use riscv::board::Board;
+use riscv::translate::UnitInfo;
 
 use crate::cli::DebugArgs;
 
@@ -22,12 +23,12 @@ impl DebugArgs {
     ///
     /// # Errors
     /// The host lets nobody listen there.
-    pub fn serve(&self, debuggee: impl Debuggee + 'static) -> Result<Option<Serving>> {
+    pub fn serve(&self, debuggee: Arc<dyn Debuggee>) -> Result<Option<Serving>> {
         let Some(address) = &self.gdb else { return Ok(None) };
         let server = Server::bind(address)?;
         let what = if self.gdb_no_wait { "listening for" } else { "waiting for" };
         eprintln!("isomorph: {what} a debugger: target remote {}", server.address());
-        Ok(Some(server.serve(Arc::new(debuggee), !self.gdb_no_wait).context("cannot serve a debugger")?))
+        Ok(Some(server.serve(debuggee, !self.gdb_no_wait).context("cannot serve a debugger")?))
     }
 
     /// The trace that is asked for, if one is.
@@ -58,6 +59,17 @@ impl DebugArgs {
             }
         }
         Ok(())
+    }
+
+    /// Names translated code for `perf`, if that is asked for.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn map_for_perf(&self, units: impl FnOnce() -> Vec<UnitInfo>, symbols: &Symbols) -> Result<()> {
+        if !self.perf_map {
+            return Ok(());
+        }
+        perf::write(&units(), symbols).with_context(|| format!("cannot write {}", perf::path().display()))
     }
 
     /// The symbols of `--symbols`, and of `image` if that is an ELF file.

@@ -8,7 +8,7 @@
 //! | [`list`] | `isomorph ps`, `isomorph rm` |
 //! | [`doctor`] | `isomorph doctor` |
 //! | [`console`], [`terminal`] | the guest's console on the user's terminal |
-//! | [`debugging`] | `--gdb`, `--trace`, `--stats`, `--symbols` |
+//! | [`debugging`] | `--gdb`, `--trace`, `--stats`, `--perf-map`, `--symbols` |
 //! | [`home`] | the state home and the machines in it |
 //! | [`progress`], [`size`] | how things are shown and written |
 //!

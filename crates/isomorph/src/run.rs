@@ -179,7 +179,7 @@ fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
     if let Some(trace) = &trace {
         board.set_tracer(Some(Arc::clone(trace) as _));
     }
-    let debugger = args.debug.serve(System::new(Arc::clone(&board)))?;
+    let debugger = args.debug.serve(Arc::new(System::new(Arc::clone(&board))))?;
     board.start()?;
     let reason = board.wait();
     if let Some(debugger) = debugger {
@@ -190,6 +190,7 @@ fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
     }
     finish_trace(trace.as_ref())?;
     args.debug.tell_stats(|| stats(&board))?;
+    args.debug.map_for_perf(|| board.units(), &symbols)?;
     match reason {
         StopReason::PowerOff(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))),
         StopReason::Requested => Ok(ExitCode::from(monitor.status())),

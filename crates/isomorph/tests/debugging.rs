@@ -402,6 +402,43 @@ fn a_machine_that_fails_says_where_by_its_kernels_symbols() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn translated_code_is_named_for_perf() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, elf) = (folder.path().join("hot.c"), folder.path().join("hot.elf"));
+    fs::write(
+        &source,
+        "volatile long sink;
+        __attribute__((noinline)) void hot(long n) { for (long i = 0; i < n; i++) sink += i; }
+        void main(void) {
+            hot(1000000);
+            __asm__ volatile(\"li a0, 0; li a1, 0; li a6, 0; li a7, 0x53525354; ecall\");
+        }
+        char stack[8192];
+        __asm__(\".section .text.start\\n.globl _start\\n_start:\\nla sp, stack + 8192\\ncall main\\n\");",
+    )
+    .unwrap();
+    let mut compiler = Command::new("riscv64-linux-gnu-gcc");
+    compiler.args(["-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-mcmodel=medany"]);
+    let compiler = output(compiler.args(["-Wl,-Ttext=0x80200000,--build-id=none", "-o"]).args([&elf, &source]));
+    assert!(compiler.status.success(), "{}", String::from_utf8_lossy(&compiler.stderr));
+    let child = isomorph()
+        .args(["run", "--no-network", "--perf-map", "--stats", "--kernel"])
+        .arg(&elf)
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let map = PathBuf::from(format!("/tmp/perf-{}.map", child.id()));
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_says(&String::from_utf8(output.stderr).unwrap(), &["units translated", "bytes of code"]);
+    let text = fs::read_to_string(&map).unwrap();
+    fs::remove_file(&map).unwrap();
+    assert!(text.lines().any(|line| line.contains(" hot+0x") && line.contains("[")), "{text}");
+}
+
+#[test]
 fn statistics_are_a_table_or_json() {
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("Image");

@@ -40,6 +40,7 @@ pub(super) struct Parts {
     pub(super) vcpus: Box<[Vcpu]>,
     pub(super) supervisor: Supervisor,
     pub(super) memory: Arc<GuestMemory>,
+    pub(super) code_cache: Option<Arc<CodeCache>>,
     uart: Arc<Uart>,
     devices: Vec<Arc<dyn BoardDevice>>,
     images: Images,
@@ -157,12 +158,14 @@ impl Parts {
         });
         let vcpus = harts.collect();
         let console: Arc<dyn BusDevice> = uart.clone();
+        let code_cache = cache;
         let supervisor = Supervisor { time, memory: Arc::clone(&memory), console, switch };
         Ok(Self {
             gate,
             clock: config.clock,
             vcpus,
             supervisor,
+            code_cache,
             memory,
             uart,
             devices: slots.devices,

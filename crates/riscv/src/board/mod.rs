@@ -179,8 +179,21 @@ impl Board {
         self.inspect(|parts| {
             let mut sum = EngineStats::default();
             parts.vcpus.iter().for_each(|vcpu| sum.add(&vcpu.core().hart.stats()));
+            if let Some(cache) = &parts.code_cache {
+                let cache = cache.stats();
+                sum.units_translated = cache.units;
+                sum.code_bytes = cache.bytes;
+                sum.units_invalidated = cache.invalidated;
+                sum.code_flushes = cache.flushes;
+            }
             sum
         })
+    }
+
+    /// The units of translated code that there are, for `perf`.
+    #[must_use]
+    pub fn units(&self) -> Vec<translate::UnitInfo> {
+        self.shared.parts.code_cache.as_ref().map(|cache| cache.units()).unwrap_or_default()
     }
 
     /// The device tree that the guest was given at its last start, as a flattened blob.

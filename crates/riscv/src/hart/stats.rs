@@ -49,6 +49,24 @@ counters! {
     instructions "instructions";
     /// Basic blocks decoded for the interpreter.
     blocks_decoded "blocks decoded";
+    /// Units of host code made.
+    units_translated "units translated";
+    /// Bytes of host code made.
+    code_bytes "bytes of code";
+    /// Units dropped since their instructions changed.
+    units_invalidated "units invalidated";
+    /// Times that all units were dropped for want of room.
+    code_flushes "flushes of the code cache";
+    /// Times that translated code was left since no unit is known for the next program counter.
+    left_to_find "exits to find the next unit";
+    /// Times that it was left since a jump was not yet linked.
+    left_to_link "exits to link a jump";
+    /// Times that it was left since the slice was about to end.
+    left_at_slice_ends "exits at the end of a slice";
+    /// Times that it was left for an instruction that is interpreted.
+    left_to_interpret "exits to interpret an instruction";
+    /// Times that it was left by what it called: traps, and all that changes where the program goes on.
+    left_by_calls "exits by calls";
     /// Translations of addresses that the TLB did not have, with accesses to devices and to watched pages.
     tlb_refills "TLB refills";
     /// Accesses to devices.

@@ -51,6 +51,8 @@ pub(crate) struct Unit {
     start: u32,
     end: u32,
     key: u64,
+    /// Where it was first executed.
+    pc: u64,
     pieces: Vec<Piece>,
     mapping: Mapping,
     marks: Vec<Mark>,
@@ -79,6 +81,19 @@ struct Inner {
     maker: Maker,
     /// Where the stubs end.
     floor: u32,
+}
+
+/// What tools that look at the host's processor want to know of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnitInfo {
+    /// Host address of its code.
+    pub host: u64,
+    /// Bytes of it.
+    pub bytes: u64,
+    /// The guest address that it was first executed at.
+    pub pc: u64,
+    /// What kind of unit it is.
+    pub tier: &'static str,
 }
 
 /// Counts of what the cache has done.
@@ -253,10 +268,24 @@ impl CodeCache {
         self.flushing.store(false, Ordering::SeqCst);
     }
 
-    /// Translates the block with `key`, which is at `place` of `source`. `watch` is called before the source is read.
+    /// The units that there are, in no order.
+    #[must_use]
+    pub fn units(&self) -> Vec<UnitInfo> {
+        let inner = self.lock();
+        let info = |unit: &Unit| UnitInfo {
+            host: self.base + u64::from(unit.start),
+            bytes: u64::from(unit.end - unit.start),
+            pc: unit.pc,
+            tier: if unit.pieces.len() > 1 { "region" } else { "block" },
+        };
+        inner.units.values().chain(&inner.dead).map(|unit| info(unit)).collect()
+    }
+
+    /// Translates the block with `key`, which is at `place` of `source` and executed at `pc`. `watch` is called before the source is read.
     pub(super) fn translate(
         &self,
         key: u64,
+        pc: u64,
         place: u64,
         source: &impl Source,
         watch: impl FnOnce(&mut Maker),
@@ -267,10 +296,16 @@ impl CodeCache {
         }
         watch(&mut inner.maker);
         let piece = gather::piece(source, place).ok_or(Untranslated::Impossible)?;
-        self.publish(&mut inner, key, vec![piece], Mapping::DEFAULT)
+        self.publish(&mut inner, (key, pc), vec![piece], Mapping::DEFAULT)
     }
 
-    fn publish(&self, inner: &mut Inner, key: u64, pieces: Vec<Piece>, mapping: Mapping) -> Result<u64, Untranslated> {
+    fn publish(
+        &self,
+        inner: &mut Inner,
+        (key, pc): (u64, u64),
+        pieces: Vec<Piece>,
+        mapping: Mapping,
+    ) -> Result<u64, Untranslated> {
         let emitted = emit::emit(&pieces, mapping, self.flat, &self.options).ok_or(Untranslated::Impossible)?;
         let Emitted { code, marks, mut exits, mapping } = emitted;
         let published = self.published.load(Ordering::Relaxed);
@@ -281,7 +316,7 @@ impl CodeCache {
             exit.relocate(start);
         }
         let end = start + u32::try_from(code.len()).unwrap_or(0);
-        let unit = Box::new(Unit { start, end, key, pieces, mapping, marks, _exits: exits, incoming: Vec::new() });
+        let unit = Box::new(Unit { start, end, key, pc, pieces, mapping, marks, _exits: exits, incoming: Vec::new() });
         slot.store((&raw const *unit).cast_mut(), Ordering::Release);
         self.published.store(published + 1, Ordering::Release);
         self.units_count.fetch_add(1, Ordering::Relaxed);

@@ -49,7 +49,7 @@ use machine::GuestPhysical;
 use machine::memory::GuestMemory;
 use machine::memory::code::Maker;
 
-pub use cache::{CacheStats, CodeCache};
+pub use cache::{CacheStats, CodeCache, UnitInfo};
 pub use options::{Options, UnknownOption};
 
 use self::cache::Untranslated;
@@ -110,7 +110,7 @@ impl Hart {
                 let number = memory.page_number(GuestPhysical(key));
                 let page = PhysicalPage { memory: &memory, base: key & !0xfff };
                 let watch = |maker: &mut Maker| maker.watch(memory.code(), number, || withdrawals.look(&memory, tlb));
-                match cache.translate(key, key & 0xfff, &page, watch) {
+                match cache.translate(key, self.pc, key & 0xfff, &page, watch) {
                     Ok(code) => {
                         block.unit.set((generation, code));
                         code
@@ -138,8 +138,14 @@ impl Hart {
     /// What the value that translated code ended with means.
     fn after(&mut self, exit: u64) -> After {
         match exit {
-            LEFT => return After::Flow(Flow::Find),
-            CALLED_OUT => return After::Flow(self.translator.flow),
+            LEFT => {
+                self.stats.left_to_find += 1;
+                return After::Flow(Flow::Find);
+            }
+            CALLED_OUT => {
+                self.stats.left_by_calls += 1;
+                return After::Flow(self.translator.flow);
+            }
             _ => {}
         }
         // SAFETY: all other values are addresses of exits of units, which live until the next flush; this hart's slice is not over.
@@ -147,10 +153,20 @@ impl Hart {
         self.pc = self.translator.page.wrapping_add(exit.place);
         self.budget += exit.refund;
         match exit.reason {
-            Reason::Find => After::Flow(Flow::Find),
-            Reason::Link(site) => After::Link(site),
-            Reason::Budget => After::Ending,
+            Reason::Find => {
+                self.stats.left_to_find += 1;
+                After::Flow(Flow::Find)
+            }
+            Reason::Link(site) => {
+                self.stats.left_to_link += 1;
+                After::Link(site)
+            }
+            Reason::Budget => {
+                self.stats.left_at_slice_ends += 1;
+                After::Ending
+            }
             Reason::Interpret => {
+                self.stats.left_to_interpret += 1;
                 let Some(block) = &exit.block else { return After::Flow(Flow::Find) };
                 self.block = BlockRef::new(block);
                 After::Flow(block.first().execute(self))
