@@ -50,6 +50,8 @@ pub enum Command {
     /// Build, list and remove machine images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Have the kernel start riscv64 programs by itself (binfmt_misc); needs root
+    Register(RegisterArgs),
     /// Say what this host offers to guests
     Doctor(ListArgs),
     /// Give the terminal back if the process that borrowed it is killed
@@ -94,6 +96,18 @@ pub struct ListArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `isomorph register`
+#[derive(Debug, Args)]
+pub struct RegisterArgs {
+    /// Take the registration back
+    #[arg(long, conflicts_with = "print")]
+    pub unregister: bool,
+
+    /// Print what the kernel would be told, for a file in /etc/binfmt.d
+    #[arg(long)]
+    pub print: bool,
 }
 
 /// `isomorph rm`
@@ -197,6 +211,7 @@ pub struct DebugArgs {
   isomorph run --kernel Image --initrd initrd.img --append 'root=/dev/vda rw' --disk root.raw
   isomorph run --firmware fw_jump.elf --kernel Image
   isomorph run --firmware u-boot.bin --disk disk.raw
+  isomorph run ./program --flag                 a Linux program for riscv64; a path, so with a slash
 
 Seeing into it:
   isomorph run --kernel vmlinux --gdb 1234      then: gdb-multiarch vmlinux -ex 'target remote :1234'
@@ -209,6 +224,18 @@ pub struct RunArgs {
     /// The image to run (see `isomorph image ls`); pulled if it is not there
     #[arg(required_unless_present_any = ["kernel", "firmware"], conflicts_with_all = ["kernel", "initrd", "firmware"])]
     pub image: Option<String>,
+
+    /// Arguments of the program, if the image is the path of one
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    pub arguments: Vec<std::ffi::OsString>,
+
+    /// Where a program's libraries are: a folder with usr, lib, etc [default: the pulled sysroot, else this host's cross libraries]
+    #[arg(long, value_name = "DIR", help_heading = "Program")]
+    pub sysroot: Option<PathBuf>,
+
+    /// The name that a program is called by [default: its path]
+    #[arg(long, value_name = "NAME", help_heading = "Program")]
+    pub argv0: Option<std::ffi::OsString>,
 
     /// Kernel: a RISC-V Linux Image or an ELF file
     #[arg(long, value_name = "FILE", help_heading = "Guest")]

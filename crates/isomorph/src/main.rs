@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cli`] | the command line |
 //! | [`run`] | `isomorph run`: a machine in the foreground |
+//! | [`program`] | `isomorph run ./program` |
 //! | [`images`] | `isomorph image` |
 //! | [`list`] | `isomorph ps`, `isomorph rm` |
 //! | [`doctor`] | `isomorph doctor` |
@@ -23,6 +24,7 @@ mod doctor;
 mod home;
 mod images;
 mod list;
+mod program;
 mod progress;
 mod run;
 mod size;
@@ -35,17 +37,30 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use cli::{Cli, Command};
+use linux::start::Program;
 
 fn main() -> ExitCode {
+    // What programs execute begins at once, without a command line of ours.
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(program) = linux::exec::from_arguments(&arguments) {
+        return program::fail(program::become_program(program));
+    }
+    if let Some(program) = linux::binfmt::from_kernel(&arguments) {
+        return program::fail(program::become_program(Program { sysroot: program::default_sysroot(), ..program }));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
     let result = match cli.command {
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => match program::of(&args) {
+            Some(program) => return program::fail(program.and_then(program::become_program)),
+            None => run::run(&args),
+        },
         Command::Ps(args) => list::list(&args).map(|()| ExitCode::SUCCESS),
         Command::Rm(args) => list::remove(&args).map(|()| ExitCode::SUCCESS),
         Command::Image(command) => images::command(&command).map(|()| ExitCode::SUCCESS),
+        Command::Register(args) => program::register(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => diagnose(&args).map(|()| ExitCode::SUCCESS),
         Command::TerminalGuard => terminal::guard().map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };

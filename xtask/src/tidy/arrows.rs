@@ -12,9 +12,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("image", &["machine", "disk"]),
     ("riscv", &["machine", "codegen", "devices"]),
     ("debugger", &["machine", "riscv"]),
-    ("isomorph", &["machine", "devices", "disk", "network", "image", "riscv", "debugger"]),
-    ("lab", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "isomorph"]),
-    ("xtask", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "isomorph", "lab"]),
+    ("linux", &["machine", "riscv"]),
+    ("isomorph", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "linux"]),
+    ("lab", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "linux", "isomorph"]),
+    ("xtask", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "linux", "isomorph", "lab"]),
     ("fuzz", &["machine", "devices", "disk", "network", "image", "riscv"]),
 ];
 

@@ -104,6 +104,9 @@ impl Vcpu {
                         }
                     }
                     Exit::Debug(stop) => return supervisor.switch.stopped(self.id, stop),
+                    Exit::Exception(trap) => {
+                        return supervisor.switch.fault(format!("hart {}: {trap:?} outside of any program", self.id));
+                    }
                     Exit::Fault(why) => return supervisor.switch.fault(format!("hart {}: {why}", self.id)),
                 },
                 HartState::StartPending(_) => {

@@ -87,6 +87,9 @@ impl Hart {
 
     /// Translates, checks, and enters the TLB: `size` bytes at `at`, inside one page.
     fn resolve(&mut self, at: u64, size: u64, access: Access) -> Result<Place, Fault> {
+        if let Some(program) = self.program.clone() {
+            return self.resolve_in_program(&*program, at, access);
+        }
         let privilege = if access == Access::Fetch { self.privilege } else { self.data_privilege() };
         let machine_mode = privilege == Privilege::Machine;
         let page = walk(&self.memory, &self.pmp, &self.rules(privilege), at, access)?;
@@ -155,7 +158,7 @@ impl Hart {
 
     pub(crate) fn fetch_half(&mut self, at: u64) -> Result<u32, Trap> {
         let (physical, _) = self.fetch_address(at)?;
-        self.memory.load::<u16>(physical).map(u32::from).map_err(|_| Trap::new(Cause::FetchAccess, at))
+        self.code_half(physical).map(u32::from).ok_or(Trap::new(Cause::FetchAccess, at))
     }
 
     /// Loads `size` bytes (1, 2, 4 or 8), zero-extended.

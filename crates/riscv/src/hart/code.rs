@@ -57,6 +57,10 @@ impl Withdrawals {
 impl Hart {
     /// The page of `physical` is about to be read to decode instructions and keep them.
     pub(crate) fn watch_code(&mut self, physical: u64) {
+        // A program says itself when code has changed.
+        if self.program.is_some() {
+            return;
+        }
         let Self { memory, blocks, withdrawals, tlb, .. } = self;
         let page = memory.page_number(GuestPhysical(physical));
         blocks.maker.watch(memory.code(), page, || withdrawals.look(memory, tlb));
@@ -64,6 +68,10 @@ impl Hart {
 
     /// `fence.i`: drops what was decoded from pages that have been written since.
     pub(crate) fn drop_changed_code(&mut self) {
+        if self.program.is_some() {
+            self.blocks.drop_all();
+            return;
+        }
         let Self { memory, blocks, withdrawals, tlb, .. } = self;
         withdrawals.look(memory, tlb);
         if blocks.maker.is_current(memory.code()) {

@@ -11,6 +11,7 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod trap;
+pub mod user;
 
 use std::sync::Arc;
 
@@ -78,6 +79,8 @@ pub enum Exit {
     SupervisorCall,
     /// A breakpoint, a watchpoint or the end of a step: see [`debug`].
     Debug(Stop),
+    /// An exception in a hart of a program ([`Hart::user`]); `ecall` is one. The program counter is at the instruction.
+    Exception(Trap),
     /// The guest can go no further: one line that says why.
     Fault(String),
 }
@@ -142,6 +145,8 @@ pub struct Hart {
     pub(crate) config: HartConfig,
     pub(crate) withdrawals: Withdrawals,
     pub(crate) memory: Arc<GuestMemory>,
+    /// Of a hart of a program: its memory, in place of `memory`.
+    pub(crate) program: Option<Arc<dyn user::UserMemory>>,
     pub(crate) bus: Arc<Bus>,
     pub(crate) time: Arc<dyn TimeSource>,
     /// What it has done, but for the instructions.
@@ -191,6 +196,7 @@ impl Hart {
             config,
             withdrawals: Withdrawals::new(&memory),
             memory,
+            program: None,
             bus,
             time,
             stats: EngineStats::default(),

@@ -157,7 +157,7 @@ impl Hart {
             Exit::Attention => self.stats.attentions += 1,
             Exit::Idle => self.stats.idles += 1,
             Exit::SupervisorCall => self.stats.monitor_calls += 1,
-            Exit::Debug(_) | Exit::Fault(_) => {}
+            Exit::Debug(_) | Exit::Exception(_) | Exit::Fault(_) => {}
         }
         exit
     }
@@ -331,6 +331,9 @@ impl Hart {
             return Some(exit);
         }
         let (pc, trap) = (self.pc, self.trap);
+        if self.program.is_some() {
+            return Some(Exit::Exception(trap));
+        }
         self.take_exception(trap);
         // A trap uses up budget, too, so that a slice of nothing but traps ends.
         self.budget -= 1;
@@ -469,7 +472,7 @@ impl Hart {
                 }
                 bits
             } else {
-                let half = |at: u64| self.memory.load::<u16>(GuestPhysical(at)).map_or(0, u32::from);
+                let half = |at: u64| self.code_half(GuestPhysical(at)).map_or(0, u32::from);
                 let low = half(at);
                 long = low & 3 == 3;
                 if long && at + 4 > page_end {

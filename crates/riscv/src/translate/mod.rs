@@ -92,6 +92,23 @@ impl Source for PhysicalPage<'_> {
     }
 }
 
+/// The instructions of a page of a program.
+struct ProgramPage<'a> {
+    hart: &'a Hart,
+    base: u64,
+}
+
+impl Source for ProgramPage<'_> {
+    fn bits(&self, place: u64) -> Option<u32> {
+        let half = |place: u64| {
+            let at = GuestPhysical(self.base + place);
+            (place < 0x1000).then(|| self.hart.code_half(at)).flatten().map(u32::from)
+        };
+        let low = half(place)?;
+        if low & 3 == 3 { Some(low | half(place + 2)? << 16) } else { Some(low) }
+    }
+}
+
 impl Hart {
     /// Executes the hart's block translated, from its beginning. `link`: the jump that led here and may be linked.
     pub(crate) fn execute_unit(&mut self, cache: &CodeCache, link: Option<u32>) -> After {
@@ -105,12 +122,19 @@ impl Hart {
         let code = match block.unit.get() {
             (of, code) if of == generation => code,
             _ => {
-                let Self { memory, withdrawals, tlb, .. } = self;
-                let memory = Arc::clone(memory);
-                let number = memory.page_number(GuestPhysical(key));
-                let page = PhysicalPage { memory: &memory, base: key & !0xfff };
-                let watch = |maker: &mut Maker| maker.watch(memory.code(), number, || withdrawals.look(&memory, tlb));
-                match cache.translate(key, self.pc, key & 0xfff, &page, watch) {
+                let translated = if self.program.is_some() {
+                    let page = ProgramPage { hart: self, base: key & !0xfff };
+                    cache.translate(key, self.pc, key & 0xfff, &page, |_| {})
+                } else {
+                    let Self { memory, withdrawals, tlb, pc, .. } = self;
+                    let memory = Arc::clone(memory);
+                    let number = memory.page_number(GuestPhysical(key));
+                    let page = PhysicalPage { memory: &memory, base: key & !0xfff };
+                    let watch =
+                        |maker: &mut Maker| maker.watch(memory.code(), number, || withdrawals.look(&memory, tlb));
+                    cache.translate(key, *pc, key & 0xfff, &page, watch)
+                };
+                match translated {
                     Ok(code) => {
                         block.unit.set((generation, code));
                         code
@@ -177,7 +201,11 @@ impl Hart {
     /// A fence of instructions: units whose instructions may have changed are dropped.
     pub(crate) fn drop_changed_units(&mut self) {
         if let Some(cache) = &self.translator.cache {
-            cache.drop_changed(&self.memory);
+            if self.program.is_some() {
+                cache.invalidate_range(0, u64::MAX);
+            } else {
+                cache.drop_changed(&self.memory);
+            }
         }
     }
 }

@@ -1,0 +1,86 @@
+//! `isomorph run ./program`: a Linux program of another processor, in place of this process.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use image::ImageStore;
+use linux::start::Program;
+
+use crate::cli::{RegisterArgs, RunArgs};
+
+/// Where Debian's cross packages put their libraries.
+const CROSS: &str = "/usr/riscv64-linux-gnu";
+/// Statuses of shells: a program that cannot be executed, and one that is not there.
+const CANNOT_EXECUTE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// The program that the arguments name, if their image is a path.
+///
+/// # Errors
+/// The flags of a machine and a program at once.
+pub fn of(args: &RunArgs) -> Option<Result<Program>> {
+    let path = args.image.as_ref().filter(|image| image.contains('/'))?;
+    Some(program(args, Path::new(path)))
+}
+
+fn program(args: &RunArgs, path: &Path) -> Result<Program> {
+    ensure!(
+        args.disks.is_empty() && args.publish.is_empty() && args.append.is_none() && args.name.is_none(),
+        "{} is a program: it has the host's files and network, and takes no machine's flags",
+        path.display()
+    );
+    let name = args.argv0.clone().unwrap_or_else(|| path.into());
+    Ok(Program {
+        path: path.into(),
+        arguments: std::iter::once(name).chain(args.arguments.iter().cloned()).collect(),
+        sysroot: args.sysroot.clone().or_else(default_sysroot),
+    })
+}
+
+/// The folder of libraries that is there without being told.
+pub fn default_sysroot() -> Option<PathBuf> {
+    let pulled = ImageStore::from_environment().ok().map(|store| store.sysroot());
+    pulled.into_iter().chain([CROSS.into()]).find(|path| path.join("lib").is_dir())
+}
+
+/// Becomes the program. Comes back only with an error.
+///
+/// # Errors
+/// It cannot be started.
+pub fn become_program(program: Program) -> Result<Infallible> {
+    let environment: Vec<_> = std::env::vars_os()
+        .map(|(mut name, value)| {
+            name.push("=");
+            name.push(value);
+            name
+        })
+        .collect();
+    Ok(linux::run::run(program, &environment)?)
+}
+
+/// `isomorph register`.
+///
+/// # Errors
+/// See [`linux::binfmt::BinfmtError`].
+pub fn register(args: &RegisterArgs) -> Result<()> {
+    let command = std::env::current_exe()?;
+    if args.print {
+        println!("{}", linux::binfmt::registration(&command)?);
+    } else if args.unregister {
+        linux::binfmt::unregister()?;
+    } else {
+        linux::binfmt::register(&command)?;
+    }
+    Ok(())
+}
+
+/// One line, and the status that shells give.
+pub fn fail(result: Result<Infallible>) -> ExitCode {
+    let Err(error) = result;
+    eprintln!("isomorph: {error:#}");
+    let missing = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    let missing = missing.map(std::io::Error::kind).any(|kind| kind == std::io::ErrorKind::NotFound);
+    ExitCode::from(if missing { NOT_FOUND } else { CANNOT_EXECUTE })
+}

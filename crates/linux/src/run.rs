@@ -1,0 +1,83 @@
+//! Running a program: this process becomes it.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use riscv::hart::{Hart, HartSignals};
+
+use crate::process::{Ended, HostTime, Process, Thread, new_cache};
+use crate::signal::action::Actions;
+use crate::signal::host::{Disposition, SYNCHRONOUS, bit, host_mask, is_ignored, raw, set_disposition};
+use crate::space::AddressSpace;
+use crate::start::{Program, StartError, start};
+use crate::thread::leave_words;
+
+const SIGPIPE: u32 = 13;
+
+/// Whether this process was started with SIGPIPE ignored. The runtime ignores it before `main`, so it is asked earlier.
+static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOOK_AT_PIPE: extern "C" fn() = look_at_pipe;
+
+extern "C" fn look_at_pipe() {
+    PIPE_IGNORED.store(is_ignored(SIGPIPE), Ordering::Relaxed);
+}
+
+/// Runs `program`, and ends this process as it ends. Comes back only with an error.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn run(program: Program, environment: &[OsString]) -> Result<Infallible, StartError> {
+    for signal in (1..=64).filter(|signal| bit(*signal) & SYNCHRONOUS != 0) {
+        // The runtime's own; these numbers are signals.
+        let _ = set_disposition(signal, Disposition::Default);
+    }
+    if !PIPE_IGNORED.load(Ordering::Relaxed) {
+        let _ = set_disposition(SIGPIPE, Disposition::Default);
+    }
+    let host = |what| move |cause| StartError::Host { what, cause };
+    let space =
+        Arc::new(AddressSpace::new().map_err(host("an address space of 256 GiB; is its size limited (ulimit -v)?"))?);
+    let started = start(&program, environment, &space)?;
+    let time = Arc::new(HostTime::new());
+    let (memory, clock) = (Arc::clone(&space), Arc::clone(&time));
+    let mut hart = Hart::user(memory, clock, Arc::new(HartSignals::new()))
+        .map_err(|error| StartError::Host { what: "memory for a hart", cause: std::io::Error::other(error) })?;
+    let code = new_cache();
+    if let Some(cache) = &code {
+        hart.translate_with(Arc::clone(cache));
+    }
+    hart.set_pc(started.pc);
+    hart.set_x(2, started.sp);
+    // As a debugger shows it.
+    let name = program.path.file_name().map(|name| name.to_string_lossy().replace('\0', "")).unwrap_or_default();
+    if let Ok(name) = std::ffi::CString::new(name) {
+        // SAFETY: the kernel reads the string.
+        unsafe { raw(libc::SYS_prctl, [libc::PR_SET_NAME as u64, name.as_ptr() as u64, 0, 0, 0, 0]) };
+    }
+    let process = Process {
+        space,
+        actions: Actions::inherited(),
+        program: std::path::absolute(&program.path).unwrap_or(program.path),
+        sysroot: program.sysroot,
+        sigreturn: started.sigreturn,
+        time,
+        code: Mutex::new(code),
+        threads_count: AtomicU32::new(1),
+    };
+    let mut thread = Thread::new(hart, Arc::new(process), host_mask());
+    let ended = thread.run();
+    if let Ended::Thread(status) = ended {
+        leave_words(&thread);
+        if !thread.process.thread_ends() {
+            // The others go on; the process stays until the last of them ends it.
+            // SAFETY: ends this thread, whose stack the rest of the process does not use.
+            unsafe { raw(libc::SYS_exit, [status.cast_unsigned().into(), 0, 0, 0, 0, 0]) };
+        }
+    }
+    Process::end(ended)
+}

@@ -1,0 +1,82 @@
+//! Harts of programs: U-mode and nothing else.
+//!
+//! There is no kernel in the machine, so nothing is translated and no trap is taken: addresses are those of a [`UserMemory`], and every exception
+//! ends [`Hart::run`] with [`Exit::Exception`](super::Exit::Exception), the program counter at the instruction. In place of the physical address, by which
+//! a system machine knows its code, stands the address itself.
+//!
+//! Whoever changes what is mapped asks the harts for a fence of the pages, and of instructions where code was or will be.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use machine::GuestPhysical;
+use machine::address::{PAGE_SIZE, host_size};
+use machine::bus::Bus;
+use machine::memory::{GuestMemory, MemoryError, Scalar};
+
+use super::access::Place;
+use super::csr::number;
+use super::status::{envcfg, mstatus};
+use super::{Hart, HartConfig, HartSignals, Privilege, TimeSource};
+use crate::mmu::tlb::Extent;
+use crate::mmu::{Access, Fault, Permissions};
+
+/// The memory of a program.
+pub trait UserMemory: Send + Sync {
+    /// Where the page that begins at `page` is on the host, and what may be done with it. Both hold until the harts are asked for a fence.
+    fn page(&self, page: u64) -> Option<(NonNull<u8>, Permissions)>;
+}
+
+impl Hart {
+    /// A hart of a program, all registers zero.
+    ///
+    /// # Errors
+    /// See [`MemoryError`].
+    pub fn user(
+        program: Arc<dyn UserMemory>,
+        time: Arc<dyn TimeSource>,
+        signals: Arc<HartSignals>,
+    ) -> Result<Self, MemoryError> {
+        let config = HartConfig { id: 0, hardware_ad_updates: false, monitor_sbi: false };
+        // Nobody sees it.
+        let memory = Arc::new(GuestMemory::new(GuestPhysical(0), PAGE_SIZE)?);
+        let mut hart = Self::new(config, memory, Arc::new(Bus::new()), time, signals);
+        hart.program = Some(program);
+        hart.set_csr(number::MCOUNTEREN, 7);
+        hart.set_csr(number::SCOUNTEREN, 7);
+        hart.set_csr(number::MENVCFG, envcfg::WRITABLE);
+        hart.set_csr(number::SENVCFG, envcfg::WRITABLE);
+        hart.set_csr(number::MSTATUS, mstatus::FS);
+        hart.set_privilege(Privilege::User);
+        Ok(hart)
+    }
+
+    /// The place of an access inside one page.
+    pub(super) fn resolve_in_program(
+        &mut self,
+        program: &dyn UserMemory,
+        at: u64,
+        access: Access,
+    ) -> Result<Place, Fault> {
+        let start = at & !(PAGE_SIZE - 1);
+        let (host, permissions) = program.page(start).ok_or(Fault::Page)?;
+        if !permissions.allow(access) {
+            return Err(Fault::Page);
+        }
+        if access == Access::Fetch {
+            self.tlb.enter_fetch(at, start, Extent::default());
+        } else {
+            self.tlb.enter(at, host.as_ptr(), permissions, Extent::default());
+        }
+        // SAFETY: the offset is inside the page.
+        Ok(Place::Memory(unsafe { host.as_ptr().add(host_size(at & (PAGE_SIZE - 1))) }))
+    }
+
+    /// The halfword of code at `physical`, which [`Self::fetch_address`] has answered, or in the same page.
+    pub(crate) fn code_half(&self, physical: GuestPhysical) -> Option<u16> {
+        let Some(program) = &self.program else { return self.memory.load(physical).ok() };
+        let (host, permissions) = program.page(physical.0 & !(PAGE_SIZE - 1))?;
+        // SAFETY: the offset is inside the page, and even, as program counters are.
+        permissions.execute.then(|| unsafe { u16::load(host.as_ptr().add(host_size(physical.0 & (PAGE_SIZE - 2)))) })
+    }
+}
