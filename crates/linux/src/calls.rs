@@ -7,11 +7,12 @@ use crate::process::{Outcome, Thread};
 use crate::signal::action::Action;
 use crate::signal::deliver::Delivery;
 use crate::signal::frame::AlternateStack;
-use crate::signal::host::{SYNCHRONOUS, bit, call as interruptible, raw};
+use crate::signal::host::{SYNCHRONOUS, bit, call as interruptible};
+use crate::sys::raw;
+use crate::sys::{EINVAL, low};
 use crate::{direct, event, exec, files, net, thread, time};
 
-pub(crate) const EINVAL: i64 = -(libc::EINVAL as i64);
-pub(crate) const ENOSYS: i64 = -(libc::ENOSYS as i64);
+const ENOSYS: i64 = -(libc::ENOSYS as i64);
 
 /// Answers the system call that the thread's registers describe.
 pub fn call(thread: &mut Thread) -> Outcome {
@@ -30,12 +31,6 @@ pub fn call(thread: &mut Thread) -> Outcome {
         Ok(outcome) => outcome,
         Err(error) => Outcome::Answer(error),
     }
-}
-
-/// The low half of an argument that is an `int` or `unsigned int`.
-#[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
-pub(crate) fn low(argument: u64) -> u32 {
-    argument as u32
 }
 
 fn special(thread: &mut Thread, number: u64, arguments: [u64; 6]) -> Result<Outcome, i64> {

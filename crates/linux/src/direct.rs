@@ -16,9 +16,10 @@
 
 use std::path::Path;
 
-use crate::signal::host::{Mailbox, call, raw};
+use crate::signal::host::{Mailbox, call};
 use crate::space::AddressSpace;
 use crate::start::redirect;
+use crate::sys::raw;
 
 /// Bytes of a path at most, as in Linux.
 const PATH_MAX: usize = 4096;

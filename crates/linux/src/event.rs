@@ -2,10 +2,11 @@
 //!
 //! `struct epoll_event` is packed on x86-64 (12 bytes) and nowhere else (16 bytes, the data at 8): the one structure here that is copied.
 
-use crate::calls::low;
 use crate::signal::ThreadSignals;
-use crate::signal::host::{SYNCHRONOUS, raw};
+use crate::signal::host::SYNCHRONOUS;
 use crate::space::AddressSpace;
+use crate::sys::low;
+use crate::sys::raw;
 
 /// Bytes of the guest's `struct epoll_event`.
 const EVENT: usize = 16;

@@ -10,13 +10,13 @@ use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use crate::calls::EINVAL;
 use crate::elf::is_riscv;
 use crate::files::path;
 use crate::process::Thread;
-use crate::signal::host::raw;
 use crate::space::AddressSpace;
 use crate::start::{Program, redirect};
+use crate::sys::EINVAL;
+use crate::sys::raw;
 
 /// The name by which the command knows that it is to go on with a program: [`from_arguments`].
 pub const NAME: &str = "isomorph-program";
@@ -76,7 +76,7 @@ pub(crate) fn execve(
     let mut file = path(thread, name)?;
     let is_relative = !file.as_bytes().starts_with(b"/");
     if is_relative && (directory.cast_signed() != libc::AT_FDCWD.into()) {
-        let base = format!("/proc/self/fd/{}", crate::calls::low(directory));
+        let base = format!("/proc/self/fd/{}", crate::sys::low(directory));
         let at_descriptor = file.is_empty() && flags & libc::AT_EMPTY_PATH as u64 != 0;
         let full = if at_descriptor { base.into_bytes() } else { [base.as_bytes(), b"/", file.as_bytes()].concat() };
         file = CString::new(full).map_err(|_| EINVAL)?;

@@ -3,12 +3,13 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::calls::{EINVAL, low};
 use crate::net::read_vectors;
 use crate::process::Thread;
-use crate::signal::host::{call, raw};
+use crate::signal::host::call;
 use crate::space::AddressSpace;
 use crate::start::redirect;
+use crate::sys::raw;
+use crate::sys::{EINVAL, low};
 
 const PATH_MAX: usize = 4096;
 

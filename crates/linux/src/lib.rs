@@ -32,6 +32,7 @@ pub mod run;
 pub mod signal;
 pub mod space;
 pub mod start;
+pub mod sys;
 pub mod thread;
 pub mod time;
 pub mod vdso;

@@ -3,8 +3,9 @@
 //! Ancillary data (`cmsg`) holds descriptors and credentials but no addresses, and is laid out alike, so it passes as it is. `SO_`
 //! and `MSG_` numbers are the generic ones on both sides.
 
-use crate::signal::host::{Mailbox, call, raw};
+use crate::signal::host::{Mailbox, call};
 use crate::space::AddressSpace;
+use crate::sys::raw;
 
 /// Bytes of `struct msghdr`.
 const HEADER: usize = 56;

@@ -24,8 +24,8 @@ use crate::signal::deliver::{
     BUS_ADRALN, Delivery, Fault, ILL_ILLOPC, PendingCall, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGILL, SIGSEGV, SIGTRAP,
     TRAP_BRKPT, die,
 };
-use crate::signal::host::raw;
 use crate::space::AddressSpace;
+use crate::sys::raw;
 
 /// The host's monotonic clock in ticks of a hart's `time`.
 #[derive(Debug)]
@@ -74,6 +74,8 @@ pub struct Process {
     pub time: Arc<HostTime>,
     /// Translated code, shared by its harts; none if the host cannot have any.
     pub code: Mutex<Option<Arc<CodeCache>>>,
+    /// What answers its system calls, as the module `calls` does.
+    pub calls: fn(&mut Thread) -> Outcome,
     /// How many threads it has.
     pub threads_count: AtomicU32,
 }
@@ -166,7 +168,7 @@ impl Thread {
                     let pc = self.hart.pc();
                     let call = PendingCall { pc, first_argument: self.hart.x(10) };
                     self.hart.set_pc(pc + 4);
-                    match crate::calls::call(self) {
+                    match (self.process.calls)(self) {
                         Outcome::Answer(answer) if answer > -512 && !self.signals.mailbox().is_recorded() => {
                             self.hart.set_x(10, answer.cast_unsigned());
                             continue;

@@ -9,9 +9,10 @@ use riscv::hart::{Hart, HartSignals};
 
 use crate::process::{Ended, HostTime, Process, Thread, new_cache};
 use crate::signal::action::Actions;
-use crate::signal::host::{Disposition, SYNCHRONOUS, bit, host_mask, is_ignored, raw, set_disposition};
+use crate::signal::host::{Disposition, SYNCHRONOUS, bit, host_mask, is_ignored, set_disposition};
 use crate::space::AddressSpace;
 use crate::start::{Program, StartError, start};
+use crate::sys::raw;
 use crate::thread::leave_words;
 
 const SIGPIPE: u32 = 13;
@@ -67,6 +68,7 @@ pub fn run(program: Program, environment: &[OsString]) -> Result<Infallible, Sta
         sigreturn: started.sigreturn,
         time,
         code: Mutex::new(code),
+        calls: crate::calls::call,
         threads_count: AtomicU32::new(1),
     };
     let mut thread = Thread::new(hart, Arc::new(process), host_mask());

@@ -24,7 +24,7 @@ use riscv::hart::user::UserMemory;
 use riscv::hart::{Fence, HartSignals};
 use riscv::mmu::Permissions;
 
-use crate::signal::host::raw;
+use crate::sys::raw;
 
 /// Where guest addresses end: what Sv39 gives to programs.
 pub const SIZE: u64 = 1 << 38;

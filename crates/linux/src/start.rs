@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use machine::entropy::Entropy;
 
 use crate::elf::{ElfError, Headers, Loaded};
-use crate::signal::host::raw;
 use crate::space::{AddressSpace, EXECUTE, PAGE, READ, SIZE, WRITE};
+use crate::sys::raw;
 use crate::vdso::{VDSO_SIZE, Vdso};
 
 /// Bytes of the first thread's stack.
@@ -94,7 +94,7 @@ fn refused(what: &'static str) -> impl Fn(i64) -> StartError {
 /// `path` in the sysroot, if it is absolute and there.
 #[must_use]
 pub fn redirect(sysroot: Option<&Path>, path: &[u8]) -> Option<CString> {
-    const OURS: [&[u8]; 6] = [b"/proc", b"/dev", b"/sys", b"/tmp", b"/run", b"/home"];
+    const OURS: [&[u8]; 5] = [b"/proc", b"/dev", b"/sys", b"/tmp", b"/run"];
     let sysroot = sysroot?;
     let host = OURS.iter().any(|ours| path.strip_prefix(*ours).is_some_and(|rest| rest.is_empty() || rest[0] == b'/'));
     if path.len() < 2 || path[0] != b'/' || host || path.starts_with(sysroot.as_os_str().as_bytes()) {

@@ -15,10 +15,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
-use crate::calls::{EINVAL, low};
 use crate::process::{Ended, Outcome, Process, Thread, new_cache};
-use crate::signal::host::{call, raw, set_host_mask, vfork};
+use crate::signal::host::{call, set_host_mask};
 use crate::space::AddressSpace;
+use crate::sys::{EINVAL, low};
+use crate::sys::{raw, vfork};
 
 const CLONE_VM: u64 = libc::CLONE_VM as u64;
 const CLONE_VFORK: u64 = libc::CLONE_VFORK as u64;
@@ -248,6 +249,7 @@ fn borrow(thread: &mut Thread, birth: Birth) -> Result<i64, i64> {
         sigreturn: parent.sigreturn,
         time: Arc::clone(&parent.time),
         code: Mutex::new(parent.code().clone()),
+        calls: parent.calls,
         threads_count: AtomicU32::new(1),
     };
     let mut child = Thread::new(hart, Arc::new(process), thread.signals.mask());

@@ -1,7 +1,7 @@
 //! The time calls that programs make most, answered by the host's vdso without its kernel.
 
-use crate::signal::host::raw;
 use crate::space::AddressSpace;
+use crate::sys::raw;
 
 /// `clock_gettime(clock, time)`.
 ///
@@ -9,10 +9,10 @@ use crate::space::AddressSpace;
 /// Negative error numbers.
 pub fn clock_gettime(space: &AddressSpace, clock: u64, at: u64) -> Result<i64, i64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let clock = crate::calls::low(clock).cast_signed();
+    let clock = crate::sys::low(clock).cast_signed();
     // SAFETY: writes one `timespec`.
     if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
-        return Err(crate::calls::EINVAL);
+        return Err(crate::sys::EINVAL);
     }
     write_pair(space, at, time.tv_sec, time.tv_nsec)
 }

@@ -157,6 +157,7 @@ impl Shared {
                 }
                 Exit::SupervisorCall => "a call to the monitor that this machine does not have".to_owned(),
                 Exit::Debug(stop) => format!("a stop for a debugger that nobody asked for: {stop:?}"),
+                Exit::Exception(trap) => format!("{trap:?} outside of any program"),
                 Exit::Fault(cause) => cause,
             };
             let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);

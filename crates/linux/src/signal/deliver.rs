@@ -12,8 +12,9 @@ use super::action::{Action, Actions, DEFAULT, SA_NODEFER, SA_ONSTACK, SA_RESTART
 use super::frame::{
     AlternateStack, Context, FRAME_SIZE, SIGINFO_SIZE, SS_AUTODISARM, SS_DISABLE, STACK_SIZE_MIN, UCONTEXT, place,
 };
-use super::host::{Disposition, Mailbox, RESTART, SYNCHRONOUS, SignalInfo, bit, raw, set_disposition, set_host_mask};
+use super::host::{Disposition, Mailbox, SYNCHRONOUS, SignalInfo, bit, set_disposition, set_host_mask};
 use crate::space::AddressSpace;
+use crate::sys::{RESTART, raw};
 
 /// SIGILL.
 pub const SIGILL: u32 = 4;

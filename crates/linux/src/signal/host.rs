@@ -6,7 +6,7 @@
 //!
 //! **The race.** A signal that arrives after the last look at "is one recorded?" and before a blocking system call must end that call. The look and
 //! the call are therefore a few instructions of known addresses; the handler, when it finds the thread between them, moves it to a way out that
-//! answers [`RESTART`]:
+//! answers [`RESTART`](crate::sys::RESTART):
 //!
 //! ```text
 //! begin:  cmp  recorded, 0
@@ -27,9 +27,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 use riscv::hart::HartSignals;
 
 use super::frame::SIGINFO_SIZE;
-
-/// The answer of a call that was interrupted and may be repeated: `-ERESTARTSYS`, which no kernel shows to a program.
-pub const RESTART: i64 = -512;
+use crate::sys::{interruptible, leave_call, raw, restorer};
 
 /// The bit of `signal` in a mask.
 #[must_use]
@@ -236,127 +234,7 @@ extern "C" fn record(signal: i32, info: *const SignalInfo, context: *mut libc::u
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod arch {
-    use std::sync::atomic::AtomicU32;
-
-    use super::RESTART;
-
-    /// How handlers return.
-    #[unsafe(naked)]
-    pub(super) unsafe extern "C" fn restorer() {
-        std::arch::naked_asm!("mov eax, 15", "syscall")
-    }
-
-    /// `recorded`, number, six arguments.
-    #[unsafe(naked)]
-    pub(super) unsafe extern "C" fn interruptible(
-        recorded: *const AtomicU32,
-        number: i64,
-        a: u64,
-        b: u64,
-        c: u64,
-        d: u64,
-        e: u64,
-        f: u64,
-    ) -> i64 {
-        std::arch::naked_asm!(
-            "mov r11, rdi",
-            "mov rax, rsi",
-            "mov rdi, rdx",
-            "mov rsi, rcx",
-            "mov rdx, r8",
-            "mov r10, r9",
-            "mov r8, [rsp + 8]",
-            "mov r9, [rsp + 16]",
-            ".globl isomorph_call_begin",
-            ".hidden isomorph_call_begin",
-            "isomorph_call_begin:",
-            "cmp dword ptr [r11], 0",
-            "jne 2f",
-            "syscall",
-            ".globl isomorph_call_end",
-            ".hidden isomorph_call_end",
-            "isomorph_call_end:",
-            "ret",
-            "2:",
-            ".globl isomorph_call_interrupted",
-            ".hidden isomorph_call_interrupted",
-            "isomorph_call_interrupted:",
-            "mov rax, {restart}",
-            "ret",
-            restart = const RESTART,
-        )
-    }
-
-    /// Number, six arguments.
-    pub(super) unsafe fn plain(number: i64, [a, b, c, d, e, f]: [u64; 6]) -> i64 {
-        let answer;
-        // SAFETY: the kernel changes rax, rcx and r11, and memory as the caller promises.
-        unsafe {
-            std::arch::asm!(
-                "syscall",
-                inlateout("rax") number => answer,
-                in("rdi") a,
-                in("rsi") b,
-                in("rdx") c,
-                in("r10") d,
-                in("r8") e,
-                in("r9") f,
-                lateout("rcx") _,
-                lateout("r11") _,
-                options(nostack),
-            );
-        }
-        answer
-    }
-
-    /// `clone` whose child calls `child` on another stack.
-    #[unsafe(naked)]
-    pub(super) unsafe extern "C" fn clone_on(
-        flags: u64,
-        stack: u64,
-        child: extern "C" fn(*mut libc::c_void) -> !,
-        argument: *mut libc::c_void,
-    ) -> i64 {
-        std::arch::naked_asm!(
-            "mov r8, rdx",
-            "mov r9, rcx",
-            "mov eax, 56",
-            "xor edx, edx",
-            "xor r10d, r10d",
-            // The fifth argument is for CLONE_SETTLS only; both registers live through the call.
-            "syscall",
-            "test rax, rax",
-            "jz 2f",
-            "ret",
-            "2:",
-            "xor ebp, ebp",
-            "mov rdi, r9",
-            "call r8",
-            "ud2",
-        )
-    }
-
-    unsafe extern "C" {
-        safe fn isomorph_call_begin();
-        safe fn isomorph_call_end();
-        safe fn isomorph_call_interrupted();
-    }
-
-    /// Moves a thread that is about to enter the kernel past it.
-    pub(super) fn leave_call(context: &mut libc::ucontext_t) {
-        let range = isomorph_call_begin as *const () as i64..isomorph_call_end as *const () as i64;
-        let rip = &mut context.uc_mcontext.gregs[libc::REG_RIP as usize];
-        if range.contains(rip) {
-            *rip = isomorph_call_interrupted as *const () as i64;
-        }
-    }
-}
-
-use arch::{interruptible, leave_call, restorer};
-
-/// A system call that a signal for the guest ends, however late before it or early in it the signal comes: [`RESTART`] if it may be repeated, else
+/// A system call that a signal for the guest ends, however late before it or early in it the signal comes: [`RESTART`](crate::sys::RESTART) if it may be repeated, else
 /// what the kernel answers. `mailbox` must be the thread's own.
 ///
 /// # Safety
@@ -367,36 +245,12 @@ pub unsafe fn call(mailbox: &Mailbox, number: i64, arguments: [u64; 6]) -> i64 {
     unsafe { interruptible(&raw const mailbox.recorded, number, a, b, c, d, e, f) }
 }
 
-/// A process that shares this one's memory, on a stack of its own that ends at `stack`: it calls `child` with `argument`. Answers its number, once
-/// it has executed a program or ended, or a negative error number.
-///
-/// # Safety
-/// The calling thread's storage is the child's as well, so all signals must be blocked; `child` and its argument must do without the caller's stack.
-pub unsafe fn vfork(
-    exit_signal: u64,
-    child: extern "C" fn(*mut libc::c_void) -> !,
-    argument: *mut libc::c_void,
-    stack: u64,
-) -> i64 {
-    let flags = (libc::CLONE_VM | libc::CLONE_VFORK) as u64 | exit_signal & 0xff;
-    // SAFETY: the caller's promise.
-    unsafe { arch::clone_on(flags, stack & !15, child, argument) }
-}
-
-/// A system call, answered with the kernel's own number: negative for errors.
-///
-/// # Safety
-/// As for the system call itself.
-pub unsafe fn raw(number: i64, arguments: [u64; 6]) -> i64 {
-    // SAFETY: the caller's promise.
-    unsafe { arch::plain(number, arguments) }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::sys::RESTART;
 
     /// Runs `body` on a thread of its own that catches `signal`.
     fn with_mailbox(signal: u32, body: impl FnOnce(&Mailbox) + Send) {
