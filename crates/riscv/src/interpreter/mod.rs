@@ -41,7 +41,7 @@ use crate::isa::decode;
 use crate::translate::{After, CodeCache};
 
 /// Instructions between two looks at the clock.
-const SLICE: i64 = if cfg!(debug_assertions) { 256 } else { 16384 };
+const SLICE: i64 = 16384;
 /// So many traps without an instruction between them, and there will never be one.
 const TRAPS_MAX: u32 = 8;
 

@@ -30,6 +30,7 @@ use super::emit::{self, Emitted, Exit, Mark};
 use super::gather::{self, Piece, Source};
 use super::mapping::Mapping;
 use super::options::Options;
+use super::regions::{self, Region};
 use super::trampoline::{self, Stubs};
 use crate::hart::block::AddressHasher;
 
@@ -50,9 +51,10 @@ pub(crate) struct Unit {
     /// Offset in the arena.
     start: u32,
     end: u32,
-    key: u64,
     /// Where it was first executed.
     pc: u64,
+    /// Key minus place.
+    origin: u64,
     pieces: Vec<Piece>,
     mapping: Mapping,
     marks: Vec<Mark>,
@@ -64,7 +66,7 @@ pub(crate) struct Unit {
 impl Unit {
     /// What key and bits each of its instructions has.
     pub(crate) fn instructions(&self) -> impl Iterator<Item = (u64, u32)> {
-        let origin = self.key.wrapping_sub(self.pieces.first().map_or(0, |piece| piece.place));
+        let origin = self.origin;
         self.pieces.iter().flat_map(|piece| &piece.lines).map(move |line| (origin.wrapping_add(line.place), line.bits))
     }
 }
@@ -296,17 +298,31 @@ impl CodeCache {
         }
         watch(&mut inner.maker);
         let piece = gather::piece(source, place).ok_or(Untranslated::Impossible)?;
-        self.publish(&mut inner, (key, pc), vec![piece], Mapping::DEFAULT)
+        self.publish(&mut inner, (key, pc), place, vec![piece], Mapping::DEFAULT)
+    }
+
+    /// Makes a region around the block with `key`, which is at `place` of `source`. `watch` is called before the source is read.
+    pub(super) fn translate_region(&self, key: u64, place: u64, source: &impl Source, watch: impl FnOnce(&mut Maker)) {
+        let mut inner = self.lock();
+        let Some(pc) = inner.units.get(&key).filter(|unit| unit.pieces.len() == 1).map(|unit| unit.pc) else { return };
+        watch(&mut inner.maker);
+        if let Some(Region { pieces, mapping }) = regions::around(source, place)
+            && self.publish(&mut inner, (key, pc), place, pieces, mapping).is_ok()
+        {
+            // Others still know the block's unit.
+            self.generation.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     fn publish(
         &self,
         inner: &mut Inner,
         (key, pc): (u64, u64),
+        place: u64,
         pieces: Vec<Piece>,
         mapping: Mapping,
     ) -> Result<u64, Untranslated> {
-        let emitted = emit::emit(&pieces, mapping, self.flat, &self.options).ok_or(Untranslated::Impossible)?;
+        let emitted = emit::emit(&pieces, place, mapping, self.flat, &self.options).ok_or(Untranslated::Impossible)?;
         let Emitted { code, marks, mut exits, mapping } = emitted;
         let published = self.published.load(Ordering::Relaxed);
         let (Some(slot), Some(start)) = (self.index.get(published), inner.arena.allocate(&code)) else {
@@ -316,7 +332,16 @@ impl CodeCache {
             exit.relocate(start);
         }
         let end = start + u32::try_from(code.len()).unwrap_or(0);
-        let unit = Box::new(Unit { start, end, key, pc, pieces, mapping, marks, _exits: exits, incoming: Vec::new() });
+        let origin = key.wrapping_sub(place);
+        let mut unit =
+            Box::new(Unit { start, end, pc, origin, pieces, mapping, marks, _exits: exits, incoming: Vec::new() });
+        if let Some(mut old) = inner.units.remove(&key) {
+            unit.incoming = std::mem::take(&mut old.incoming);
+            for incoming in &unit.incoming {
+                inner.arena.patch_jump(incoming.site, start);
+            }
+            inner.dead.push(old);
+        }
         slot.store((&raw const *unit).cast_mut(), Ordering::Release);
         self.published.store(published + 1, Ordering::Release);
         self.units_count.fetch_add(1, Ordering::Relaxed);
@@ -328,9 +353,7 @@ impl CodeCache {
                 inner.pages.entry(at >> 12).or_default().push(key);
             }
         }
-        if let Some(old) = inner.units.insert(key, unit) {
-            inner.dead.push(old);
-        }
+        inner.units.insert(key, unit);
         Ok(self.base + u64::from(start))
     }
 

@@ -39,7 +39,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, next: Option<u64>) {
             }
         }
         Op::Jal => {
-            e.leave_mapping();
+            e.leave_mapping_for_good();
             link_register(e, rd, line.after());
             if rd == RA && e.options.return_stack {
                 let target = line.target();
@@ -49,7 +49,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, next: Option<u64>) {
             }
         }
         Op::Jalr if rd == 0 && rs1 == RA && imm == 0 && e.options.return_stack => {
-            e.leave_mapping();
+            e.leave_mapping_for_good();
             let miss = e.asm.label();
             let ra = e.read(RA, Gpr::Rax);
             e.asm.alu(Alu::Cmp, Size::B64, ra, Mem::at(Gpr::Rsp, 8));
@@ -63,7 +63,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, next: Option<u64>) {
             });
         }
         Op::Jalr => {
-            e.leave_mapping();
+            e.leave_mapping_for_good();
             let base = e.read(rs1, Gpr::Rax);
             if imm != 0 {
                 e.asm.lea(Gpr::Rax, Mem::at(base, imm));

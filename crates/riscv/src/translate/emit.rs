@@ -50,6 +50,8 @@ pub(crate) struct Exit {
     pub(crate) place: u64,
     /// What was charged and has not been executed.
     pub(crate) refund: i64,
+    /// It is a region's.
+    pub(crate) in_region: bool,
     /// The one instruction to interpret.
     pub(crate) block: Option<Block>,
 }
@@ -87,6 +89,9 @@ pub(super) enum Place {
     Hart(Mem),
 }
 
+/// Heads of loops begin at multiples of this.
+const LOOP_ALIGNMENT: usize = 16;
+
 type Cold = Box<dyn FnOnce(&mut Emitter<'_>)>;
 
 /// Host code in the making.
@@ -95,6 +100,10 @@ pub(super) struct Emitter<'a> {
     pub(super) options: &'a Options,
     /// A user machine: addresses are absolute, memory is flat.
     pub(super) flat: bool,
+    is_region: bool,
+    /// The assignment inside the unit.
+    unit_mapping: Mapping,
+    /// The assignment now: the unit's, or on its edges the default.
     pub(super) mapping: Mapping,
     /// The instruction being emitted.
     pub(super) line: Line,
@@ -102,6 +111,8 @@ pub(super) struct Emitter<'a> {
     pub(super) refund: i64,
     /// Values of registers, as far as they are the same whenever control comes here.
     known: [Option<u64>; 32],
+    /// Places of pieces that the unit jumps back to.
+    loops: Vec<u64>,
     /// Heads of the unit's pieces.
     heads: Vec<(u64, Label)>,
     marks: Vec<Mark>,
@@ -111,17 +122,20 @@ pub(super) struct Emitter<'a> {
     cold: Vec<Cold>,
 }
 
-/// Emits a unit: the first piece is where it is entered. Registers are assigned by `mapping` inside.
-pub(super) fn emit(pieces: &[Piece], mapping: Mapping, flat: bool, options: &Options) -> Option<Emitted> {
+/// Emits a unit that is entered at the piece at `entry`. Registers are assigned by `mapping` inside.
+pub(super) fn emit(pieces: &[Piece], entry: u64, mapping: Mapping, flat: bool, options: &Options) -> Option<Emitted> {
     let first = pieces.first()?;
     let mut emitter = Emitter {
         asm: Assembler::new(),
         options,
         flat,
+        is_region: pieces.len() > 1,
+        unit_mapping: mapping,
         mapping,
         line: *first.lines.first()?,
         refund: 0,
         known: [None; 32],
+        loops: pieces.iter().flat_map(super::regions::back_edges).collect(),
         heads: Vec::new(),
         marks: Vec::new(),
         exits: Vec::new(),
@@ -132,6 +146,10 @@ pub(super) fn emit(pieces: &[Piece], mapping: Mapping, flat: bool, options: &Opt
         emitter.heads.push((piece.place, label));
     }
     emitter.enter_mapping();
+    if first.place != entry {
+        let head = emitter.head(entry)?;
+        emitter.asm.jmp(head);
+    }
     for (index, piece) in pieces.iter().enumerate() {
         let next = pieces.get(index + 1).map(|piece| piece.place);
         emitter.piece(index, piece, next);
@@ -141,7 +159,7 @@ pub(super) fn emit(pieces: &[Piece], mapping: Mapping, flat: bool, options: &Opt
             cold(&mut emitter);
         }
     }
-    let Emitter { asm, marks, exits, mapping, .. } = emitter;
+    let Emitter { asm, marks, exits, .. } = emitter;
     let code = asm.finish();
     Some(Emitted { code, marks, exits, mapping })
 }
@@ -149,6 +167,9 @@ pub(super) fn emit(pieces: &[Piece], mapping: Mapping, flat: bool, options: &Opt
 impl Emitter<'_> {
     fn piece(&mut self, index: usize, piece: &Piece, next: Option<u64>) {
         let label = self.heads[index].1;
+        if self.loops.contains(&piece.place) {
+            self.asm.align(LOOP_ALIGNMENT, 0);
+        }
         self.asm.bind(label);
         self.known = [None; 32];
         let count = i32::try_from(piece.lines.len()).unwrap_or(i32::MAX);
@@ -170,6 +191,7 @@ impl Emitter<'_> {
                     self.leave_to_interpreter();
                 } else {
                     control::emit(self, next);
+                    self.mapping = self.unit_mapping;
                 }
                 return;
             }
@@ -343,7 +365,8 @@ impl Emitter<'_> {
     pub(super) fn call_out(&mut self) {
         let Line { bits, place, .. } = self.line;
         let block = Some(single_block(bits));
-        let exit = Box::new(Exit { reason: Reason::Interpret, place, refund: self.refund, block });
+        let exit =
+            Box::new(Exit { reason: Reason::Interpret, place, refund: self.refund, in_region: self.is_region, block });
         self.leave_mapping();
         self.asm.mov_imm(Gpr::Rax, (&raw const *exit) as u64);
         self.asm.call_rm(field(offset_of!(Hart, translator) + offset_of!(HartState, call_out)));
@@ -360,7 +383,7 @@ impl Emitter<'_> {
 
     /// Leaves translated code. Registers are in the default assignment.
     fn exit(&mut self, reason: Reason, place: u64, refund: i64, block: Option<Block>) {
-        let exit = Box::new(Exit { reason, place, refund, block });
+        let exit = Box::new(Exit { reason, place, refund, in_region: self.is_region, block });
         self.asm.mov_imm(Gpr::Rax, (&raw const *exit) as u64);
         self.asm.jmp_rm(field(offset_of!(Hart, translator) + offset_of!(HartState, leave)));
         self.exits.push(exit);
@@ -427,12 +450,18 @@ impl Emitter<'_> {
 
     /// From the default assignment to the unit's own.
     pub(super) fn enter_mapping(&mut self) {
-        self.exchange(Mapping::DEFAULT, self.mapping);
+        self.exchange(Mapping::DEFAULT, self.unit_mapping);
     }
 
     /// From the unit's own assignment to the default.
     pub(super) fn leave_mapping(&mut self) {
         self.exchange(self.mapping, Mapping::DEFAULT);
+    }
+
+    /// As [`Self::leave_mapping`], and registers are read and written where they then are, until the end of the piece.
+    pub(super) fn leave_mapping_for_good(&mut self) {
+        self.leave_mapping();
+        self.mapping = Mapping::DEFAULT;
     }
 
     fn exchange(&mut self, from: Mapping, to: Mapping) {

@@ -72,6 +72,11 @@ impl Mapping {
         self.x[usize::from(register & 31)]
     }
 
+    /// Gives `register` the host register of `other`, which goes to the hart.
+    pub(super) fn replace(&mut self, other: u8, register: u8) {
+        self.x[usize::from(register & 31)] = self.x[usize::from(other & 31)].take();
+    }
+
     /// All pairs.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (u8, Gpr)> + use<> {
         let x = self.x;

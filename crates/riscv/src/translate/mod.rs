@@ -37,6 +37,7 @@ mod integer;
 mod mapping;
 mod memory;
 mod options;
+mod regions;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -84,8 +85,8 @@ struct PhysicalPage<'a> {
 impl Source for PhysicalPage<'_> {
     fn bits(&self, place: u64) -> Option<u32> {
         let half = |place: u64| {
-            let at = GuestPhysical(self.base + place);
-            (place < 0x1000).then(|| self.memory.load::<u16>(at).ok()).flatten().map(u32::from)
+            let at = GuestPhysical(self.base.checked_add(place).filter(|_| place < 0x1000)?);
+            self.memory.load::<u16>(at).ok().map(u32::from)
         };
         let low = half(place)?;
         if low & 3 == 3 { Some(low | half(place + 2)? << 16) } else { Some(low) }
@@ -101,8 +102,8 @@ struct ProgramPage<'a> {
 impl Source for ProgramPage<'_> {
     fn bits(&self, place: u64) -> Option<u32> {
         let half = |place: u64| {
-            let at = GuestPhysical(self.base + place);
-            (place < 0x1000).then(|| self.hart.code_half(at)).flatten().map(u32::from)
+            let at = GuestPhysical(self.base.checked_add(place).filter(|_| place < 0x1000)?);
+            self.hart.code_half(at).map(u32::from)
         };
         let low = half(place)?;
         if low & 3 == 3 { Some(low | half(place + 2)? << 16) } else { Some(low) }
@@ -156,11 +157,11 @@ impl Hart {
         self.translator.enter_jump(pc, context, code);
         self.translator.page = if cache.is_flat() { 0 } else { pc & !0xfff };
         let exit = enter(self, cache, code);
-        self.after(exit)
+        self.after(exit, cache)
     }
 
     /// What the value that translated code ended with means.
-    fn after(&mut self, exit: u64) -> After {
+    fn after(&mut self, exit: u64, cache: &CodeCache) -> After {
         match exit {
             LEFT => {
                 self.stats.left_to_find += 1;
@@ -187,6 +188,9 @@ impl Hart {
             }
             Reason::Budget => {
                 self.stats.left_at_slice_ends += 1;
+                if cache.options.regions && !exit.in_region {
+                    self.sample(cache, exit.place);
+                }
                 After::Ending
             }
             Reason::Interpret => {
@@ -196,6 +200,24 @@ impl Hart {
                 After::Flow(block.first().execute(self))
             }
         }
+    }
+
+    /// A slice ended in front of the block at the program counter, which is `place` of its page.
+    fn sample(&mut self, cache: &CodeCache, place: u64) {
+        let Ok((physical, true)) = self.fetch_address(self.pc) else { return };
+        if !self.translator.samples.is_enough(physical.0) {
+            return;
+        }
+        if self.program.is_some() {
+            let page = ProgramPage { hart: self, base: physical.0 & !0xfff };
+            cache.translate_region(physical.0, place, &page, |_| {});
+            return;
+        }
+        let Self { memory, withdrawals, tlb, .. } = self;
+        let number = memory.page_number(physical);
+        let page = PhysicalPage { memory, base: physical.0 & !0xfff };
+        let watch = |maker: &mut Maker| maker.watch(memory.code(), number, || withdrawals.look(memory, tlb));
+        cache.translate_region(physical.0, place, &page, watch);
     }
 
     /// A fence of instructions: units whose instructions may have changed are dropped.

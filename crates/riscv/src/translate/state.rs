@@ -1,5 +1,6 @@
 //! The part of a hart that translated code knows, besides its registers.
 
+use std::collections::HashMap;
 use std::mem::offset_of;
 use std::sync::Arc;
 
@@ -36,6 +37,31 @@ pub(super) fn fetch_context() -> usize {
     offset_of!(Hart, tlb) + Tlb::FETCH_CONTEXT_OFFSET
 }
 
+/// So many samples of a block, and a region is made around it.
+const SAMPLES: u8 = 3;
+/// Blocks that samples are counted of.
+const SAMPLED_MAX: usize = 256;
+
+/// How often slices ended in which block.
+#[derive(Default)]
+pub(crate) struct Samples(HashMap<u64, u8>);
+
+impl Samples {
+    /// Counts a sample of the block with `key`; whether there are enough now.
+    pub(super) fn is_enough(&mut self, key: u64) -> bool {
+        if self.0.len() >= SAMPLED_MAX {
+            self.0.clear();
+        }
+        let count = self.0.entry(key).or_default();
+        *count += 1;
+        let enough = *count >= SAMPLES;
+        if enough {
+            self.0.remove(&key);
+        }
+        enough
+    }
+}
+
 /// See the module.
 #[repr(C)]
 pub(crate) struct HartState {
@@ -59,6 +85,8 @@ pub(crate) struct HartState {
     pub(crate) cache: Option<Arc<CodeCache>>,
     /// The cache's generation that all of this belongs to.
     pub(crate) generation: u64,
+    /// Where slices ended.
+    pub(super) samples: Samples,
     /// There is no room for more units: all are to be dropped at the end of the slice.
     pub(crate) flush_due: bool,
     table: Box<[Jump]>,
@@ -78,6 +106,7 @@ impl HartState {
             flow: crate::hart::block::Flow::Find,
             cache: None,
             generation: 0,
+            samples: Samples::default(),
             flush_due: false,
             table: Box::new([]),
         }

@@ -227,3 +227,69 @@ fn random_programs() {
         assert_eq!(expected.exit, Exit::Idle, "seed {seed}");
     }
 }
+
+/// Calls deeper than the return stack, coroutines whose returns do not match, and tables of functions in several pages.
+#[test]
+fn returns_that_do_not_match() {
+    let left = compare(
+        "   auipc sp,0x90
+            lui s0,0x3
+            jal ra,deep
+            addi s1,zero,2000
+            auipc s2,0
+            addi s2,s2,48
+        swap: jal ra,yield
+            addi a1,a1,1
+            jal ra,leaf
+            addi s1,s1,-1
+            bne s1,zero,swap
+            wfi
+        yield: addi a2,a2,1
+            add t0,s2,zero
+            add s2,ra,zero
+            jalr zero,0(t0)
+            addi zero,zero,0
+        other: addi a3,a3,1
+            add s3,ra,zero
+            jal ra,leaf
+            add a4,a4,a3
+            jal ra,yield
+            jal zero,other
+        leaf: addi a5,a5,1
+            jalr zero,0(ra)
+        deep: addi sp,sp,-16
+            sd ra,0(sp)
+            addi s0,s0,-1
+            beq s0,zero,bottom
+            jal ra,deep
+            addi a0,a0,1
+        bottom: ld ra,0(sp)
+            addi sp,sp,16
+            jalr zero,0(ra)",
+    );
+    assert_eq!(left.exit, Exit::Idle);
+}
+
+/// A call that ends its page, to another page: the return goes on in the next.
+#[test]
+fn a_call_at_the_end_of_a_page() {
+    let nops = "addi t6,t6,1\n".repeat(1018);
+    let left = compare(&format!(
+        "   lui s1,1
+        {nops}
+            addi s1,s1,-1
+            jal zero,last
+        leaf: addi a0,a0,1
+            jalr zero,0(ra)
+        last: jal ra,leaf
+            jal ra,leaf
+            bne s1,zero,far
+            wfi
+        far: addi a1,a1,1
+            addi s1,s1,-1
+            auipc ra,0
+            jalr zero,-24(ra)"
+    ));
+    assert_eq!(left.exit, Exit::Idle);
+    assert_eq!(left.x[11], 3 * 4095);
+}
