@@ -172,7 +172,7 @@ impl EngineArgs {
 }
 
 /// The flags that let one see into a machine.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct DebugArgs {
     /// Wait for a debugger (gdb) at this port of this host, at ADDRESS:PORT, or at unix:PATH
     #[arg(long, value_name = "PORT", help_heading = "Debugging")]

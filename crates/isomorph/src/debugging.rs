@@ -65,11 +65,11 @@ impl DebugArgs {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn map_for_perf(&self, units: impl FnOnce() -> Vec<UnitInfo>, symbols: &Symbols) -> Result<()> {
+    pub fn map_for_perf(&self, units: impl FnOnce() -> Vec<UnitInfo>, symbols: impl FnOnce() -> Symbols) -> Result<()> {
         if !self.perf_map {
             return Ok(());
         }
-        perf::write(&units(), symbols).with_context(|| format!("cannot write {}", perf::path().display()))
+        perf::write(&units(), &symbols()).with_context(|| format!("cannot write {}", perf::path().display()))
     }
 
     /// The symbols of `--symbols`, and of `image` if that is an ELF file.

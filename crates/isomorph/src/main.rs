@@ -36,17 +36,20 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, DebugArgs};
 use linux::start::Program;
 
 fn main() -> ExitCode {
     // What programs execute begins at once, without a command line of ours.
     let arguments: Vec<_> = std::env::args_os().collect();
     if let Some(program) = linux::exec::from_arguments(&arguments) {
-        return program::fail(program::become_program(program));
+        return program::fail(program::become_program(program, &DebugArgs::default()));
     }
     if let Some(program) = linux::binfmt::from_kernel(&arguments) {
-        return program::fail(program::become_program(Program { sysroot: program::default_sysroot(), ..program }));
+        return program::fail(program::become_program(
+            Program { sysroot: program::default_sysroot(), ..program },
+            &DebugArgs::default(),
+        ));
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -54,7 +57,9 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(args) => match program::of(&args) {
-            Some(program) => return program::fail(program.and_then(program::become_program)),
+            Some(program) => {
+                return program::fail(program.and_then(|program| program::become_program(program, &args.debug)));
+            }
             None => run::run(&args),
         },
         Command::Ps(args) => list::list(&args).map(|()| ExitCode::SUCCESS),

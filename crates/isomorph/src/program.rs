@@ -3,12 +3,19 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use debugger::trace::TextTrace;
 use image::ImageStore;
+use linux::debug::Control;
+use linux::process::AtEnd;
+use linux::run::Seeing;
 use linux::start::Program;
+use riscv::hart::debug::Tracer;
 
-use crate::cli::{RegisterArgs, RunArgs};
+use crate::cli::{DebugArgs, RegisterArgs, RunArgs};
+use crate::debugging::{RunStats, finish_trace};
 
 /// Where Debian's cross packages put their libraries.
 const CROSS: &str = "/usr/riscv64-linux-gnu";
@@ -49,7 +56,7 @@ pub fn default_sysroot() -> Option<PathBuf> {
 ///
 /// # Errors
 /// It cannot be started.
-pub fn become_program(program: Program) -> Result<Infallible> {
+pub fn become_program(program: Program, debug: &DebugArgs) -> Result<Infallible> {
     let environment: Vec<_> = std::env::vars_os()
         .map(|(mut name, value)| {
             name.push("=");
@@ -57,7 +64,40 @@ pub fn become_program(program: Program) -> Result<Infallible> {
             name
         })
         .collect();
-    Ok(linux::run::run(program, &environment)?)
+    let attach = |control: Arc<Control>| {
+        let serving = debug.serve(Arc::clone(&control) as _).map_err(std::io::Error::other)?;
+        if let Some(serving) = serving {
+            control.set_farewell(Box::new(move || serving.close()));
+        }
+        Ok(())
+    };
+    let trace = debug.tracer()?;
+    let tracer = trace.clone().map(|trace| trace as Arc<dyn Tracer>);
+    let seeing = Seeing {
+        attach: if debug.gdb.is_some() { Some(&attach) } else { None },
+        tracer,
+        counts: debug.stats.is_some(),
+        at_end: (trace.is_some() || debug.stats.is_some() || debug.perf_map).then(|| at_end(debug.clone(), trace)),
+    };
+    Ok(linux::run::run(program, &environment, seeing)?)
+}
+
+/// What is told at the end of a program.
+fn at_end(debug: DebugArgs, trace: Option<Arc<TextTrace>>) -> AtEnd {
+    Box::new(move |process| {
+        let cache = process.code().clone();
+        let stats = || RunStats {
+            time_ns: process.counts.as_ref().map_or(0, |counts| counts.time_ns(&process.time)),
+            counts: process.counts.as_ref().map_or_else(Vec::new, |counts| counts.entries(cache.as_deref())),
+        };
+        let units = || cache.as_ref().map(|cache| cache.units()).unwrap_or_default();
+        let told = finish_trace(trace.as_ref())
+            .and_then(|()| debug.tell_stats(stats))
+            .and_then(|()| debug.map_for_perf(units, || linux::crash::symbols(&process.space)));
+        if let Err(error) = told {
+            eprintln!("isomorph: {error:#}");
+        }
+    })
 }
 
 /// `isomorph register`.

@@ -190,14 +190,14 @@ fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
     }
     finish_trace(trace.as_ref())?;
     args.debug.tell_stats(|| stats(&board))?;
-    args.debug.map_for_perf(|| board.units(), &symbols)?;
+    if let StopReason::Fault(_) = &reason {
+        eprint!("{}", describe_fault(&board, &symbols));
+    }
+    args.debug.map_for_perf(|| board.units(), || symbols)?;
     match reason {
         StopReason::PowerOff(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))),
         StopReason::Requested => Ok(ExitCode::from(monitor.status())),
-        StopReason::Fault(reason) => {
-            eprint!("{}", describe_fault(&board, &symbols));
-            bail!("the guest was stopped: {reason}")
-        }
+        StopReason::Fault(reason) => bail!("the guest was stopped: {reason}"),
     }
 }
 

@@ -456,3 +456,169 @@ fn statistics_are_a_table_or_json() {
     let nowhere = run("--stats=/nonexistent/stats.json");
     assert!(String::from_utf8(nowhere.stderr).unwrap().contains("/nonexistent/stats.json"));
 }
+
+/// A program for Linux: threads, signals, and a fault if it has an argument.
+const THREADS: &str = r#"
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+volatile long shared;
+volatile int signalled;
+
+__attribute__((noinline)) long triple(long n) {
+    long result = n * 3;
+    return result;
+}
+
+__attribute__((noinline)) void store(long *to, long value) {
+    *to = value;
+}
+
+static void *work(void *argument) {
+    for (long i = 1; i < 5; i++) shared = shared + triple(i);
+    return argument;
+}
+
+static void caught(int signal) {
+    signalled = signal;
+}
+
+int main(int argc, char **argv) {
+    pthread_t thread;
+    signal(SIGUSR1, caught);
+    pthread_create(&thread, 0, work, 0);
+    pthread_join(thread, 0);
+    raise(SIGUSR1);
+    printf("shared %ld, signalled %d\n", shared, signalled);
+    fflush(stdout);
+    if (fork() == 0) _exit(triple(2) == 6 ? 0 : 1);
+    if (argc > 1) store((long *)16, 1);
+    return 3;
+}
+"#;
+
+fn compile_program(folder: &Path) -> PathBuf {
+    let (source, elf) = (folder.join("threads.c"), folder.join("threads"));
+    fs::write(&source, THREADS).unwrap();
+    let compiler = output(Command::new("riscv64-linux-gnu-gcc").args(["-g", "-O0", "-o"]).args([&elf, &source]));
+    assert!(compiler.status.success(), "{}", String::from_utf8_lossy(&compiler.stderr));
+    elf
+}
+
+#[test]
+fn gdb_debugs_a_program_with_its_threads_signals_and_libraries() {
+    let folder = tempfile::tempdir().unwrap();
+    let elf = compile_program(folder.path());
+    let (mut session, address) = start(isomorph().args(["run", "--gdb", "0"]).arg(&elf));
+    let said = gdb(
+        &elf,
+        &address,
+        &[
+            "set sysroot /usr/riscv64-linux-gnu",
+            "break main",
+            "continue",
+            "info sharedlibrary",
+            "break triple",
+            "continue",
+            "info threads",
+            "backtrace",
+            "finish",
+            "delete",
+            "watch shared",
+            "continue",
+            "delete",
+            "stepi",
+            "set var shared = 1000",
+            "continue",
+            "print shared",
+            "print signalled",
+            "break caught",
+            "continue",
+            "print signal",
+            "monitor maps",
+            "delete",
+            "continue",
+        ],
+    );
+    assert_says(
+        &said,
+        &[
+            "Breakpoint 1, main (argc=1",
+            "libc.so.6",
+            "hit Breakpoint 2, triple (n=1)",
+            "* 2  ",
+            "#0  triple (n=1)",
+            "in work (",
+            "Value returned is $1 = 3",
+            "Old value = 0",
+            "New value = 3",
+            "received signal SIGUSR1",
+            "$2 = 1027",
+            "$3 = 0",
+            "Breakpoint 4, caught (signal=10)",
+            "$4 = 10",
+            "r-x",
+            "exited with code 03",
+        ],
+    );
+    assert_eq!(session.wait(SOON).code(), Some(3));
+    assert!(session.text().contains("shared 1027, signalled 10"), "{}", session.text());
+}
+
+#[test]
+fn a_program_that_crashes_says_where_and_dies_of_the_signal() {
+    use std::os::unix::process::ExitStatusExt;
+    let folder = tempfile::tempdir().unwrap();
+    let elf = compile_program(folder.path());
+    let crash = output(isomorph().args(["run"]).arg(&elf).arg("fault"));
+    let text = String::from_utf8(crash.stderr).unwrap();
+    assert_eq!(crash.status.signal(), Some(11), "{text}");
+    assert_says(
+        &text,
+        &[
+            "crash: SIGSEGV at 0x",
+            "(store+0x",
+            "in threads at ",
+            "threads.c:",
+            "accessing 0x10",
+            "a0 0x",
+            "#0 ",
+            "store+",
+            "#1 ",
+            "main+",
+            "#2 ",
+        ],
+    );
+    // A debugger sees the fault first, and may let the program die of it.
+    let (mut session, address) = start(isomorph().args(["run", "--gdb", "0"]).arg(&elf).arg("fault"));
+    let said = gdb(&elf, &address, &["handle SIGUSR1 nostop noprint", "continue", "backtrace", "continue"]);
+    assert_says(
+        &said,
+        &["received signal SIGSEGV", "#0 ", "store (", "#1 ", "main (", "terminated with signal SIGSEGV"],
+    );
+    assert_eq!(session.wait(SOON).signal(), Some(11));
+}
+
+#[test]
+fn a_program_can_be_traced_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let elf = compile_program(folder.path());
+    let (trace, stats) = (folder.path().join("trace"), folder.path().join("stats.json"));
+    let run = output(
+        isomorph()
+            .arg("run")
+            .arg(format!("--trace={}", trace.display()))
+            .arg(format!("--stats={}", stats.display()))
+            .arg(&elf),
+    );
+    assert_eq!(run.status.code(), Some(3), "{}", String::from_utf8_lossy(&run.stderr));
+    let trace = fs::read_to_string(&trace).unwrap();
+    assert!(trace.lines().count() > 1000 && trace.lines().all(|line| line.contains(" U ")), "{}", trace.len());
+    let stats: serde_json::Value = serde_json::from_slice(&fs::read(&stats).unwrap()).unwrap();
+    assert!(stats["instructions"].as_u64() >= Some(1000), "{stats}");
+    // One of each: `exit_group`, and `clone` for the thread and the child.
+    assert_eq!(stats["system_call_94"], 1, "{stats}");
+    assert!(stats["system_call_435"].as_u64().or(stats["system_call_220"].as_u64()) >= Some(1), "{stats}");
+}

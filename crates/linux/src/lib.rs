@@ -21,6 +21,8 @@
 
 pub mod binfmt;
 pub mod calls;
+pub mod crash;
+pub mod debug;
 pub mod direct;
 pub mod elf;
 pub mod event;

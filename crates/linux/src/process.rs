@@ -11,13 +11,19 @@
 //! ```
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use riscv::hart::debug::Tracer;
+use riscv::hart::stats::EngineStats;
 use riscv::hart::trap::{Cause, Trap};
 use riscv::hart::{Exit, Hart, HartSignals, TIME_BASE_HZ, TimeSource};
 use riscv::translate::{CodeCache, Options};
 
+use debugger::debuggee::Report;
+
+use crate::crash;
+use crate::debug::Control;
 use crate::signal::ThreadSignals;
 use crate::signal::action::Actions;
 use crate::signal::deliver::{
@@ -57,8 +63,10 @@ pub fn new_cache() -> Option<Arc<CodeCache>> {
     CodeCache::new(Options::default(), false).ok()
 }
 
+/// Called at the end of a process.
+pub type AtEnd = Box<dyn Fn(&Process) + Send + Sync>;
+
 /// What the threads of a process share.
-#[derive(Debug)]
 pub struct Process {
     /// Its memory.
     pub space: Arc<AddressSpace>,
@@ -78,6 +86,71 @@ pub struct Process {
     pub calls: fn(&mut Thread) -> Outcome,
     /// How many threads it has.
     pub threads_count: AtomicU32,
+    /// What a debugger sees it by, if one may come.
+    pub debug: Option<Arc<Control>>,
+    /// What sees every instruction.
+    pub tracer: Option<Arc<dyn Tracer>>,
+    /// What it has done, if that is counted.
+    pub counts: Option<Counts>,
+    /// Called when it ends by itself, or by a fault.
+    pub at_end: Option<AtEnd>,
+}
+
+/// What a process has done.
+#[derive(Debug)]
+pub struct Counts {
+    /// System calls by number.
+    calls: Box<[AtomicU64]>,
+    /// What the harts of threads that have ended have done.
+    engine: Mutex<EngineStats>,
+    /// When it began, by its harts' clock.
+    start: u64,
+}
+
+/// Numbers of system calls are below this.
+const CALLS: usize = 512;
+
+impl Counts {
+    /// Nothing yet, at tick `start`.
+    #[must_use]
+    pub fn new(start: u64) -> Self {
+        Self { calls: (0..CALLS).map(|_| AtomicU64::new(0)).collect(), engine: Mutex::default(), start }
+    }
+
+    fn call(&self, number: u64) {
+        if let Some(count) = usize::try_from(number).ok().and_then(|number| self.calls.get(number)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn thread_ended(&self, hart: &Hart) {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner).add(&hart.stats());
+    }
+
+    /// Names and counts, that of instructions first; of threads that have ended.
+    #[must_use]
+    pub fn entries(&self, cache: Option<&CodeCache>) -> Vec<(String, u64)> {
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(cache) = cache {
+            let cache = cache.stats();
+            engine.units_translated = cache.units;
+            engine.code_bytes = cache.bytes;
+            engine.units_invalidated = cache.invalidated;
+            engine.code_flushes = cache.flushes;
+        }
+        let mut entries = engine.entries();
+        let called = self.calls.iter().enumerate().map(|(number, count)| (number, count.load(Ordering::Relaxed)));
+        entries.extend(
+            called.filter(|(_, count)| *count != 0).map(|(number, count)| (format!("system call {number}"), count)),
+        );
+        entries
+    }
+
+    /// Nanoseconds since it began.
+    #[must_use]
+    pub fn time_ns(&self, time: &HostTime) -> u64 {
+        time.ticks().saturating_sub(self.start) * (1_000_000_000 / TIME_BASE_HZ)
+    }
 }
 
 /// A thread of the guest, on the host's thread that runs it.
@@ -126,6 +199,10 @@ impl Thread {
     /// A thread about to execute at `pc`.
     #[must_use]
     pub fn new(hart: Hart, process: Arc<Process>, mask: u64) -> Self {
+        let mut hart = hart;
+        if let Some(tracer) = &process.tracer {
+            hart.set_tracer(Some(Arc::clone(tracer)));
+        }
         let signals = ThreadSignals::new(Arc::clone(hart.signals()), mask);
         process.space.add_hart(Arc::clone(hart.signals()));
         Self { hart, process, signals, clear_at_end: 0, robust: 0, borrows_memory: false }
@@ -155,20 +232,78 @@ impl Thread {
     /// Runs on the calling host thread until it ends. Signals are attached before and detached after.
     pub fn run(&mut self) -> Ended {
         self.signals.attach();
+        if let Some(control) = self.control() {
+            control.begin(self.hart.signals());
+        }
         let ended = self.execute();
         self.signals.detach();
+        self.tell(ended);
         self.process.space.remove_hart(self.hart.signals());
         ended
     }
 
+    /// The debugger's side of this process, if it has one.
+    fn control(&self) -> Option<&Arc<Control>> {
+        self.process.debug.as_ref().filter(|control| control.is_active())
+    }
+
+    /// Tells those who look that the thread has ended, and the process if it is the last.
+    fn tell(&self, ended: Ended) {
+        let last = self.process.threads_count.load(Ordering::SeqCst) == 1;
+        if let Some(counts) = &self.process.counts {
+            counts.thread_ended(&self.hart);
+        }
+        if let Some(at_end) = &self.process.at_end
+            && (last || !matches!(ended, Ended::Thread(_)))
+        {
+            at_end(&self.process);
+        }
+        let Some(control) = self.control() else { return };
+        let status = |status: i32| Report::Exited(status.to_le_bytes()[0]);
+        match ended {
+            Ended::Signal(signal) => control.ended(Report::Killed(signal.to_le_bytes()[0])),
+            Ended::Process(code) => control.ended(status(code)),
+            Ended::Thread(code) if last => control.ended(status(code)),
+            Ended::Thread(_) => {}
+        }
+        control.end();
+    }
+
+    /// Runs the hart until it exits; as the debugger wants, if there is one.
+    fn advance(&mut self) -> Exit {
+        match self.process.debug.as_ref().filter(|control| control.is_active()) {
+            Some(control) => control.advance(&mut self.hart),
+            None => self.hart.run(),
+        }
+    }
+
+    /// Answers a system call.
+    fn call(&mut self) -> Outcome {
+        if let Some(counts) = &self.process.counts {
+            counts.call(self.hart.x(17));
+        }
+        if self.process.debug.is_none() {
+            return (self.process.calls)(self);
+        }
+        if let Some(control) = self.control() {
+            control.enter_call(&self.hart);
+        }
+        let outcome = (self.process.calls)(self);
+        // In a forked child there is none any more.
+        if let Some(control) = self.control() {
+            control.leave_call();
+        }
+        outcome
+    }
+
     fn execute(&mut self) -> Ended {
         loop {
-            let delivery = match self.hart.run() {
+            let delivery = match self.advance() {
                 Exit::Exception(Trap { cause: Cause::UserCall, .. }) => {
                     let pc = self.hart.pc();
                     let call = PendingCall { pc, first_argument: self.hart.x(10) };
                     self.hart.set_pc(pc + 4);
-                    match (self.process.calls)(self) {
+                    match self.call() {
                         Outcome::Answer(answer) if answer > -512 && !self.signals.mailbox().is_recorded() => {
                             self.hart.set_x(10, answer.cast_unsigned());
                             continue;
@@ -182,10 +317,15 @@ impl Thread {
                 }
                 Exit::Exception(trap) => {
                     let fault = self.fault(trap);
+                    if !may_deliver(&self.process, &mut self.hart, fault.signal) {
+                        continue;
+                    }
                     let Self { hart, process, signals, .. } = self;
                     let delivery = signals.fault(hart, &process.space, &process.actions, process.sigreturn, fault);
-                    if let Delivery::Die(_) = delivery {
-                        self.report(fault);
+                    if let Delivery::Die(signal) = delivery
+                        && let Some(text) = crash::report(&self.hart, &self.process.space, signal, Some(&fault))
+                    {
+                        eprint!("{text}");
                     }
                     delivery
                 }
@@ -207,19 +347,8 @@ impl Thread {
 
     fn deliver(&mut self, call: Option<(PendingCall, i64)>) -> Delivery {
         let Self { hart, process, signals, .. } = self;
-        signals.deliver(hart, &process.space, &process.actions, process.sigreturn, call)
-    }
-
-    /// One line for whoever looks for the reason, as the kernel writes it to its log.
-    fn report(&self, fault: Fault) {
-        let Fault { signal, code, address } = fault;
-        eprintln!(
-            "isomorph: {}: signal {signal} (code {code}) at pc {:#x}, address {address:#x}, ra {:#x}, sp {:#x}",
-            self.process.program.display(),
-            self.hart.pc(),
-            self.hart.x(1),
-            self.hart.x(2)
-        );
+        let mut may_deliver = |hart: &mut Hart, signal| may_deliver(process, hart, signal);
+        signals.deliver(hart, &process.space, &process.actions, process.sigreturn, call, &mut may_deliver)
     }
 
     /// An exception as Linux tells it to programs.
@@ -237,6 +366,14 @@ impl Thread {
                 Fault { signal: SIGSEGV, code, address: trap.value }
             }
         }
+    }
+}
+
+/// Whether a signal is to be delivered: a debugger may think otherwise.
+fn may_deliver(process: &Process, hart: &mut Hart, signal: u32) -> bool {
+    match process.debug.as_ref().filter(|control| control.is_active()) {
+        Some(control) => control.signal(hart, signal.to_le_bytes()[0]).is_some(),
+        None => true,
     }
 }
 

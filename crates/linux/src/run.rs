@@ -5,11 +5,13 @@ use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use riscv::hart::{Hart, HartSignals};
+use riscv::hart::debug::Tracer;
+use riscv::hart::{Hart, HartSignals, TimeSource};
 
-use crate::process::{Ended, HostTime, Process, Thread, new_cache};
+use crate::debug::Control;
+use crate::process::{AtEnd, Counts, Ended, HostTime, Process, Thread, new_cache};
 use crate::signal::action::Actions;
-use crate::signal::host::{Disposition, SYNCHRONOUS, bit, host_mask, is_ignored, set_disposition};
+use crate::signal::host::{Disposition, SYNCHRONOUS, bit, host_mask, is_ignored, set_disposition, set_host_mask};
 use crate::space::AddressSpace;
 use crate::start::{Program, StartError, start};
 use crate::sys::raw;
@@ -28,11 +30,27 @@ extern "C" fn look_at_pipe() {
     PIPE_IGNORED.store(is_ignored(SIGPIPE), Ordering::Relaxed);
 }
 
+/// Lets debuggers come, before the first instruction. Threads that it starts take no signals.
+pub type Attach<'a> = &'a dyn Fn(Arc<Control>) -> std::io::Result<()>;
+
+/// How to see into a program.
+#[derive(Default)]
+pub struct Seeing<'a> {
+    /// A debugger may come.
+    pub attach: Option<Attach<'a>>,
+    /// Sees every instruction.
+    pub tracer: Option<Arc<dyn Tracer>>,
+    /// Whether to count what it does.
+    pub counts: bool,
+    /// Called when it ends by itself, or by a fault.
+    pub at_end: Option<AtEnd>,
+}
+
 /// Runs `program`, and ends this process as it ends. Comes back only with an error.
 ///
 /// # Errors
 /// See [`StartError`].
-pub fn run(program: Program, environment: &[OsString]) -> Result<Infallible, StartError> {
+pub fn run(program: Program, environment: &[OsString], seeing: Seeing<'_>) -> Result<Infallible, StartError> {
     for signal in (1..=64).filter(|signal| bit(*signal) & SYNCHRONOUS != 0) {
         // The runtime's own; these numbers are signals.
         let _ = set_disposition(signal, Disposition::Default);
@@ -60,16 +78,35 @@ pub fn run(program: Program, environment: &[OsString]) -> Result<Infallible, Sta
         // SAFETY: the kernel reads the string.
         unsafe { raw(libc::SYS_prctl, [libc::PR_SET_NAME as u64, name.as_ptr() as u64, 0, 0, 0, 0]) };
     }
+    let path = std::path::absolute(&program.path).unwrap_or(program.path);
+    let debug = match seeing.attach {
+        None => None,
+        Some(attach) => {
+            let control =
+                Arc::new(Control::new(Arc::clone(&space), Arc::clone(&time) as _, path.clone(), started.auxiliary));
+            let mask = host_mask();
+            set_host_mask(u64::MAX);
+            let attached = attach(Arc::clone(&control));
+            set_host_mask(mask);
+            attached.map_err(host("a debugger"))?;
+            Some(control)
+        }
+    };
+    let counts = seeing.counts.then(|| Counts::new(time.ticks()));
     let process = Process {
         space,
         actions: Actions::inherited(),
-        program: std::path::absolute(&program.path).unwrap_or(program.path),
+        program: path,
         sysroot: program.sysroot,
         sigreturn: started.sigreturn,
         time,
         code: Mutex::new(code),
         calls: crate::calls::call,
         threads_count: AtomicU32::new(1),
+        debug,
+        tracer: seeing.tracer,
+        counts,
+        at_end: seeing.at_end,
     };
     let mut thread = Thread::new(hart, Arc::new(process), host_mask());
     let ended = thread.run();

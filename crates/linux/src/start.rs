@@ -82,6 +82,8 @@ pub struct Started {
     pub sp: u64,
     /// Where signal handlers return to.
     pub sigreturn: u64,
+    /// The auxiliary vector, as it is on the stack.
+    pub auxiliary: Vec<u8>,
 }
 
 fn refused(what: &'static str) -> impl Fn(i64) -> StartError {
@@ -183,13 +185,14 @@ pub fn start(program: &Program, environment: &[OsString], space: &AddressSpace) 
         (libc::AT_PLATFORM, platform),
         (libc::AT_NULL, 0),
     ];
+    let vector = auxiliary.iter().flat_map(|(kind, value)| [*kind, *value]).flat_map(u64::to_le_bytes).collect();
     let mut words = vec![arguments.len() as u64];
     words.extend(arguments.iter().chain(&[0]).chain(&environment).chain(&[0]));
     words.extend(auxiliary.iter().flat_map(|(kind, value)| [*kind, *value]));
     let bytes: Vec<_> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     stack.at = (stack.at & !15) - (bytes.len() as u64).next_multiple_of(16);
     space.write(stack.at, &bytes).map_err(|_| StartError::TooLong)?;
-    Ok(Started { pc, sp: stack.at, sigreturn: vdso_at + vdso.sigreturn })
+    Ok(Started { pc, sp: stack.at, sigreturn: vdso_at + vdso.sigreturn, auxiliary: vector })
 }
 
 /// Growing down.

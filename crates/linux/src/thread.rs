@@ -251,6 +251,10 @@ fn borrow(thread: &mut Thread, birth: Birth) -> Result<i64, i64> {
         code: Mutex::new(parent.code().clone()),
         calls: parent.calls,
         threads_count: AtomicU32::new(1),
+        debug: None,
+        tracer: None,
+        counts: None,
+        at_end: None,
     };
     let mut child = Thread::new(hart, Arc::new(process), thread.signals.mask());
     child.borrows_memory = true;
@@ -311,6 +315,11 @@ fn fork(thread: &mut Thread, birth: Birth) -> Result<i64, i64> {
     };
     if answer == 0 {
         process.threads_count.store(1, Ordering::SeqCst);
+        // Who looks at the parent does not look at the child.
+        thread.hart.set_tracer(None);
+        if let Some(control) = &process.debug {
+            control.forget(&mut thread.hart);
+        }
         process.space.keep_hart(thread.hart.signals());
         // The parent's translations are in memory that both could write.
         let code = new_cache();

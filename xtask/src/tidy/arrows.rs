@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("image", &["machine", "disk"]),
     ("riscv", &["machine", "codegen", "devices"]),
     ("debugger", &["machine", "riscv"]),
-    ("linux", &["machine", "riscv"]),
+    ("linux", &["machine", "riscv", "debugger"]),
     ("isomorph", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "linux"]),
     ("lab", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "linux", "isomorph"]),
     ("xtask", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "linux", "isomorph", "lab"]),

@@ -181,7 +181,7 @@ impl ThreadSignals {
     }
 
     /// After a system call that answered `answer`, or at attention without one: what is recorded reaches its handlers. `a0` gets the answer, or
-    /// the call is about to be repeated.
+    /// the call is about to be repeated. A signal that `may_deliver` refuses is forgotten.
     pub fn deliver(
         &mut self,
         hart: &mut Hart,
@@ -189,6 +189,7 @@ impl ThreadSignals {
         actions: &Actions,
         trampoline: u64,
         call: Option<(PendingCall, i64)>,
+        may_deliver: &mut dyn FnMut(&mut Hart, u32) -> bool,
     ) -> Delivery {
         let mut restart = None;
         if let Some((call, answer)) = call {
@@ -199,6 +200,9 @@ impl ThreadSignals {
             }
         }
         while let Some((signal, info)) = self.mailbox.take() {
+            if !may_deliver(hart, signal) {
+                continue;
+            }
             let action = actions.take(signal);
             if !action.is_caught() {
                 // Changed since it was recorded, or a fault's signal, which the host always records.
