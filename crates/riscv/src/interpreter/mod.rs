@@ -41,7 +41,7 @@ use crate::isa::decode;
 use crate::translate::{After, CodeCache};
 
 /// Instructions between two looks at the clock.
-const SLICE: i64 = 16384;
+const SLICE: i64 = if cfg!(debug_assertions) { 256 } else { 16384 };
 /// So many traps without an instruction between them, and there will never be one.
 const TRAPS_MAX: u32 = 8;
 
@@ -176,7 +176,8 @@ impl Hart {
 
     /// Interprets some thousand instructions.
     pub(crate) fn execute_slice(&mut self) -> Option<Exit> {
-        self.begin_slice(SLICE);
+        let cache = self.translator.cache.as_ref();
+        self.begin_slice(cache.map_or(SLICE, |cache| i64::from(cache.options().slice.max(1))));
         self.execute(false)
     }
 

@@ -210,6 +210,12 @@ impl CodeCache {
         }
     }
 
+    /// How many regions there are.
+    #[cfg(test)]
+    pub(super) fn regions_count(&self) -> usize {
+        self.lock().units.values().filter(|unit| unit.pieces.len() > 1).count()
+    }
+
     pub(super) fn stubs(&self) -> &Stubs {
         &self.stubs
     }

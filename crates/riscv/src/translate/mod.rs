@@ -205,7 +205,7 @@ impl Hart {
     /// A slice ended in front of the block at the program counter, which is `place` of its page.
     fn sample(&mut self, cache: &CodeCache, place: u64) {
         let Ok((physical, true)) = self.fetch_address(self.pc) else { return };
-        if !self.translator.samples.is_enough(physical.0) {
+        if !self.translator.samples.is_enough(physical.0, cache.options.samples) {
             return;
         }
         if self.program.is_some() {

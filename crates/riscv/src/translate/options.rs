@@ -16,6 +16,10 @@ macro_rules! switches {
             $($(#[$doc])* pub $field: bool,)*
             /// How often the interpreter executes a block before it is translated; at least 1.
             pub threshold: u32,
+            /// How often slices end in a block before a region is made around it; at least 1.
+            pub samples: u8,
+            /// Instructions in a slice: between two looks at signals and at the clock.
+            pub slice: u32,
             /// Bytes of host code kept at most.
             pub code_bytes: usize,
         }
@@ -23,7 +27,7 @@ macro_rules! switches {
         impl Default for Options {
             /// Everything on.
             fn default() -> Self {
-                Self { $($field: true,)* threshold: 16, code_bytes: 64 << 20 }
+                Self { $($field: true,)* threshold: 16, samples: 3, slice: 16384, code_bytes: 64 << 20 }
             }
         }
 

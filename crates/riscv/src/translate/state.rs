@@ -37,8 +37,6 @@ pub(super) fn fetch_context() -> usize {
     offset_of!(Hart, tlb) + Tlb::FETCH_CONTEXT_OFFSET
 }
 
-/// So many samples of a block, and a region is made around it.
-const SAMPLES: u8 = 3;
 /// Blocks that samples are counted of.
 const SAMPLED_MAX: usize = 256;
 
@@ -47,14 +45,14 @@ const SAMPLED_MAX: usize = 256;
 pub(crate) struct Samples(HashMap<u64, u8>);
 
 impl Samples {
-    /// Counts a sample of the block with `key`; whether there are enough now.
-    pub(super) fn is_enough(&mut self, key: u64) -> bool {
+    /// Counts a sample of the block with `key`; whether there are `wanted` now.
+    pub(super) fn is_enough(&mut self, key: u64, wanted: u8) -> bool {
         if self.0.len() >= SAMPLED_MAX {
             self.0.clear();
         }
         let count = self.0.entry(key).or_default();
         *count += 1;
-        let enough = *count >= SAMPLES;
+        let enough = *count >= wanted;
         if enough {
             self.0.remove(&key);
         }

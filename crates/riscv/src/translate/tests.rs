@@ -28,6 +28,11 @@ fn eager() -> Options {
     Options { threshold: 1, code_bytes: 1 << 20, ..Options::default() }
 }
 
+/// Everything hot and much that is not becomes a region, and slices end everywhere.
+fn regions(slice: u32) -> Options {
+    Options { samples: 1, slice, ..eager() }
+}
+
 fn hart(memory: &Arc<GuestMemory>, options: Option<Options>) -> Hart {
     let config = HartConfig { id: 0, hardware_ad_updates: true, monitor_sbi: false };
     let time = Arc::new(Still(AtomicU64::new(0)));
@@ -82,7 +87,7 @@ fn run(code: &[u8], options: Option<Options>, times: u32) -> (Left, Hart) {
 fn compare(text: &str) -> Left {
     let code = assemble(text, RAM).unwrap();
     let (expected, _) = run(&code, None, 3);
-    let mut all = vec![eager(), Options { threshold: 7, ..eager() }];
+    let mut all = vec![eager(), Options { threshold: 7, ..eager() }, regions(31), regions(100), regions(257)];
     for name in Options::NAMES {
         let mut options = eager();
         options.set(&format!("no-{name}")).unwrap();
@@ -218,9 +223,13 @@ fn random_programs() {
         let at = code.len() - 8;
         code[at..at + 4].copy_from_slice(&back.encode().unwrap().to_le_bytes());
         let (expected, _) = run(&code, None, 2);
-        for options in
-            [eager(), Options { threshold: 3, ..eager() }, Options { constants: false, fusion: false, ..eager() }]
-        {
+        for options in [
+            eager(),
+            Options { threshold: 3, ..eager() },
+            Options { constants: false, fusion: false, ..eager() },
+            regions(67),
+            regions(150),
+        ] {
             let (left, _) = run(&code, Some(options), 2);
             assert_eq!(left, expected, "seed {seed}, {options:?}");
         }
@@ -292,4 +301,55 @@ fn a_call_at_the_end_of_a_page() {
     ));
     assert_eq!(left.exit, Exit::Idle);
     assert_eq!(left.x[11], 3 * 4095);
+}
+
+/// Nested loops over many registers, with calls inside: regions exchange registers at their edges.
+#[test]
+fn regions_have_their_own_registers() {
+    let text = "
+            auipc s0,0x80
+            addi s2,zero,40
+        outer: addi s3,zero,9
+        inner: add s4,s4,s3
+            xor s5,s4,s2
+            add t3,t3,s5
+            sltu t4,t3,s4
+            add t5,t5,t4
+            sd t3,0(s0)
+            lw t6,4(s0)
+            add s6,s6,t6
+            andi s7,s6,255
+            beq s7,s3,odd
+        even: addi s3,s3,-1
+            bne s3,zero,inner
+            jal ra,leaf
+            addi s2,s2,-1
+            bne s2,zero,outer
+            wfi
+        odd: addi s8,s8,1
+            fence
+            jal zero,even
+        leaf: add a0,a0,s6
+            addi a1,a1,1
+            jalr zero,0(ra)";
+    let left = compare(&text.replace("fence\n", "fence rw,rw\n"));
+    assert_eq!((left.exit, left.x[11]), (Exit::Idle, 120));
+    let code = assemble(&text.replace("fence\n", "fence rw,rw\n"), RAM).unwrap();
+    let (_, hart) = run(&code, Some(regions(57)), 3);
+    assert!(hart.translator.cache.as_ref().unwrap().regions_count() > 0, "a region was made");
+}
+
+/// What is translated is dropped when the arena is full, and made anew.
+#[test]
+fn a_tiny_arena_is_emptied_again_and_again() {
+    let mut text = String::from("lui s1,1\nagain: addi s1,s1,-1\n");
+    for n in 0..200 {
+        text += &format!("addi a0,a0,{n}\nbeq a0,zero,next{n}\nadd a1,a1,a0\nnext{n}: xor a2,a2,a1\n");
+    }
+    text += "bne s1,zero,more\nwfi\nmore: jal zero,again";
+    let code = assemble(&text, RAM).unwrap();
+    let (expected, _) = run(&code, None, 1);
+    let (left, hart) = run(&code, Some(Options { code_bytes: 16 << 10, ..regions(300) }), 1);
+    assert_eq!(left, expected);
+    assert!(hart.translator.cache.as_ref().unwrap().stats().flushes > 2);
 }
