@@ -51,7 +51,7 @@ fn main() -> ExitCode {
             &DebugArgs::default(),
         ));
     }
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(program::separate_arguments(arguments)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };

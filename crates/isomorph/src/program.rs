@@ -1,11 +1,13 @@
 //! `isomorph run ./program`: a Linux program of another processor, in place of this process.
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use clap::CommandFactory;
 use debugger::trace::TextTrace;
 use image::ImageStore;
 use linux::debug::Control;
@@ -14,7 +16,7 @@ use linux::run::Seeing;
 use linux::start::Program;
 use riscv::hart::debug::Tracer;
 
-use crate::cli::{DebugArgs, RegisterArgs, RunArgs};
+use crate::cli::{Cli, DebugArgs, RegisterArgs, RunArgs};
 use crate::debugging::{RunStats, finish_trace};
 
 /// Where Debian's cross packages put their libraries.
@@ -22,6 +24,40 @@ const CROSS: &str = "/usr/riscv64-linux-gnu";
 /// Statuses of shells: a program that cannot be executed, and one that is not there.
 const CANNOT_EXECUTE: u8 = 126;
 const NOT_FOUND: u8 = 127;
+
+/// A command line in which everything behind a program's path is the program's: `--` is put there. So `run ./program -c x` says nothing about processors,
+/// while `run debian --cpus 4` does.
+pub fn separate_arguments(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.get(1).is_none_or(|command| command != "run") {
+        return arguments;
+    }
+    let cli = Cli::command();
+    let Some(run) = cli.find_subcommand("run") else { return arguments };
+    // Whether a flag takes the next word for its value.
+    let takes_value = |word: &str| {
+        run.get_arguments().any(|flag| {
+            let long = flag.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long));
+            let short =
+                flag.get_short().is_some_and(|short| word.strip_prefix('-') == Some(short.encode_utf8(&mut [0; 4])));
+            (long || short) && flag.get_action().takes_values() && !flag.is_require_equals_set()
+        })
+    };
+    let mut at = 2;
+    while let Some(word) = arguments.get(at) {
+        let text = word.to_string_lossy();
+        if text == "--" {
+            break;
+        }
+        if text.len() < 2 || !text.starts_with('-') {
+            if text.contains('/') {
+                arguments.insert(at + 1, "--".into());
+            }
+            break;
+        }
+        at += if takes_value(&text) { 2 } else { 1 };
+    }
+    arguments
+}
 
 /// The program that the arguments name, if their image is a path.
 ///
@@ -123,4 +159,23 @@ pub fn fail(result: Result<Infallible>) -> ExitCode {
     let missing = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     let missing = missing.map(std::io::Error::kind).any(|kind| kind == std::io::ErrorKind::NotFound);
     ExitCode::from(if missing { NOT_FOUND } else { CANNOT_EXECUTE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_program_is_its_own() {
+        let split = |line: &str| {
+            let words = separate_arguments(line.split(' ').map(OsString::from).collect());
+            words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(split("isomorph run ./bash -c x"), "isomorph run ./bash -- -c x");
+        assert_eq!(split("isomorph run --sysroot /a/b ./bash --norc"), "isomorph run --sysroot /a/b ./bash -- --norc");
+        assert_eq!(split("isomorph run --sysroot=/a ./bash"), "isomorph run --sysroot=/a ./bash --");
+        assert_eq!(split("isomorph run debian -c 4 --disk a/b"), "isomorph run debian -c 4 --disk a/b");
+        assert_eq!(split("isomorph run -c 4 --trace /bin/x -c"), "isomorph run -c 4 --trace /bin/x -- -c");
+        assert_eq!(split("isomorph rm a/b -c"), "isomorph rm a/b -c");
+    }
 }
