@@ -18,10 +18,10 @@
 
 use std::mem::offset_of;
 
-use codegen::x64::{Alu, Cc, Gpr, Mem, Rm, Shift, Size};
+use codegen::x64::{Alu, Cc, Gpr, Label, Mem, Rm, Shift, Size};
 
-use super::emit::{Emitter, Place};
-use super::mapping::field;
+use super::emit::{Emitter, Place, Reason};
+use super::mapping::{Mapping, field};
 use super::state::{HartState, JUMP_SHIFT, JUMPS, Jump};
 use crate::hart::Hart;
 use crate::isa::{Instruction, Op};
@@ -43,6 +43,9 @@ pub(super) fn emit(e: &mut Emitter<'_>, next: Option<u64>) {
             link_register(e, rd, line.after());
             if rd == RA && e.options.return_stack {
                 let target = line.target();
+                if e.options.links && (e.flat || target <= 0xfff) {
+                    return call_linked(e, line.after(), target);
+                }
                 call(e, line.after(), move |e| e.link(target));
             } else {
                 e.link(line.target());
@@ -86,22 +89,57 @@ pub(super) fn emit(e: &mut Emitter<'_>, next: Option<u64>) {
 
 /// `rd` gets the guest address of `place`. Registers are in the default assignment; `rax` is left alone.
 fn link_register(e: &mut Emitter<'_>, rd: u8, place: u64) {
-    let host = super::mapping::Mapping::DEFAULT.get(rd).unwrap_or(Gpr::Rcx);
+    let host = Mapping::DEFAULT.get(rd).unwrap_or(Gpr::Rcx);
     e.address_of(place, host);
-    if super::mapping::Mapping::DEFAULT.get(rd).is_none() {
+    if Mapping::DEFAULT.get(rd).is_none() {
         e.asm.mov_store(Size::B64, super::mapping::home(rd), host);
     }
+}
+
+/// Pushes the guest address of the return; jumps to `full` if there is no more room for calls.
+fn push_return(e: &mut Emitter<'_>, full: Label) {
+    // In the default assignment it has a host register.
+    let ra = Mapping::DEFAULT.get(RA).unwrap_or(Gpr::Rcx);
+    e.asm.push(ra);
+    e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rsp, field(state(offset_of!(HartState, stack_limit))));
+    e.asm.jcc(Cc::B, full);
+}
+
+/// Forgets all calls.
+fn drop_returns(e: &mut Emitter<'_>) {
+    e.asm.mov(Size::B64, Gpr::Rsp, field(state(offset_of!(HartState, stack_base))));
 }
 
 /// A call: `go` is how it goes to the callee, and may use `rax`. Goes on at `after` when the callee returns.
 fn call(e: &mut Emitter<'_>, after: u64, go: impl FnOnce(&mut Emitter<'_>) + 'static) {
     let (callee, full) = (e.asm.label(), e.asm.label());
-    // In the default assignment it has a host register.
-    let ra = super::mapping::Mapping::DEFAULT.get(RA).unwrap_or(Gpr::Rcx);
-    e.asm.push(ra);
-    e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rsp, field(state(offset_of!(HartState, stack_limit))));
-    e.asm.jcc(Cc::B, full);
+    push_return(e, full);
     e.asm.call(callee);
+    returned(e, after);
+    e.cold(move |e| {
+        e.asm.bind(full);
+        drop_returns(e);
+        e.asm.bind(callee);
+        go(e);
+    });
+}
+
+/// A call of the unit at `target` of the same page, once there is one.
+fn call_linked(e: &mut Emitter<'_>, after: u64, target: u64) {
+    let (unlinked, full) = (e.asm.label(), e.asm.label());
+    push_return(e, full);
+    let site = e.asm.call_patchable(unlinked);
+    returned(e, after);
+    e.cold_exit(unlinked, Reason::Link(site), target, 0);
+    e.cold(move |e| {
+        e.asm.bind(full);
+        drop_returns(e);
+        e.link(target);
+    });
+}
+
+/// A callee has returned to behind its call.
+fn returned(e: &mut Emitter<'_>, after: u64) {
     e.asm.pop(Gpr::Rax);
     if !e.flat && after > 0xfff {
         // The next page has no places in this unit.
@@ -117,12 +155,6 @@ fn call(e: &mut Emitter<'_>, after: u64, go: impl FnOnce(&mut Emitter<'_>) + 'st
     } else if e.flat || after <= 0xfff {
         e.link(after);
     }
-    e.cold(move |e| {
-        e.asm.bind(full);
-        e.asm.mov(Size::B64, Gpr::Rsp, field(state(offset_of!(HartState, stack_base))));
-        e.asm.bind(callee);
-        go(e);
-    });
 }
 
 fn state(offset: usize) -> usize {
