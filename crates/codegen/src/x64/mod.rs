@@ -6,8 +6,11 @@
 //! Jumps to labels take 32-bit displacements; the code is small enough that shorter ones would not pay.
 
 mod integer;
+mod sse;
 #[cfg(test)]
 mod tests;
+
+pub use sse::{Bit, Fma, Logic, Precision, Scalar};
 
 /// A general-purpose register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +95,12 @@ impl Mem {
     #[must_use]
     pub const fn absolute(displacement: i32) -> Self {
         Self { base: None, index: None, displacement, gs: false }
+    }
+
+    /// Whether the address depends on `register`.
+    #[must_use]
+    pub fn uses(self, register: Gpr) -> bool {
+        self.base == Some(register) || self.index.is_some_and(|(index, _)| index == register)
     }
 
     /// The same from the base of `gs`.

@@ -124,3 +124,95 @@ fn jumps() {
     assert_eq!(text(&code)[..2], ["jne 000000000000100Bh", "jmp 0000000000001000h"]);
     assert_eq!(text(&code).last().unwrap(), "jmp 0000000000001000h");
 }
+
+#[test]
+fn floating_point_in_all_registers() {
+    for (n, m) in (0..16).flat_map(|n| (0..16).map(move |m| (n, m))) {
+        let (a, b) = (Xmm(n), Xmm(m));
+        for (precision, s) in [(Precision::Single, "ss"), (Precision::Double, "sd")] {
+            for (op, name) in [
+                (Scalar::Sqrt, "sqrt"),
+                (Scalar::Add, "add"),
+                (Scalar::Mul, "mul"),
+                (Scalar::Sub, "sub"),
+                (Scalar::Min, "min"),
+                (Scalar::Div, "div"),
+                (Scalar::Max, "max"),
+            ] {
+                check(&format!("{name}{s} xmm{n}, xmm{m}"), |asm| asm.scalar(op, precision, a, b));
+                check(&format!("v{name}{s} xmm{n}, xmm9, xmm{m}"), |asm| asm.scalar_of(op, precision, a, Xmm(9), b));
+            }
+            check(&format!("ucomi{s} xmm{n}, xmm{m}; comi{s} xmm{n}, xmm{m}"), |asm| {
+                asm.ucomis(precision, a, b);
+                asm.comis(precision, a, b);
+            });
+            for (op, name) in
+                [(Fma::Madd, "fmadd"), (Fma::Msub, "fmsub"), (Fma::Nmadd, "fnmadd"), (Fma::Nmsub, "fnmsub")]
+            {
+                check(&format!("v{name}213{s} xmm{n}, xmm{m}, xmm9; v{name}231{s} xmm{n}, xmm{m}, xmm1"), |asm| {
+                    asm.fma_213(op, precision, a, b, Xmm(9));
+                    asm.fma_231(op, precision, a, b, Xmm(1));
+                });
+            }
+        }
+        check(&format!("movaps xmm{n}, xmm{m}; cvtss2sd xmm{n}, xmm{m}; cvtsd2ss xmm{n}, xmm{m}"), |asm| {
+            asm.movaps(a, b);
+            asm.cvt_format(Precision::Single, a, b);
+            asm.cvt_format(Precision::Double, a, b);
+        });
+        let text = format!("andps xmm{n}, xmm{m}; andnps xmm{n}, xmm{m}; orps xmm{n}, xmm{m}; xorps xmm{n}, xmm{m}");
+        check(&text, |asm| {
+            for op in [Logic::And, Logic::Andn, Logic::Or, Logic::Xor] {
+                asm.logic(op, a, b);
+            }
+        });
+        check(&format!("pcmpeqb xmm{n}, xmm{m}; pclmullqlqdq xmm{n}, xmm{m}"), |asm| {
+            asm.pcmpeqb(a, b);
+            asm.pclmulqdq(a, b);
+        });
+    }
+}
+
+#[test]
+fn floating_point_with_memory_and_integers() {
+    use Gpr::*;
+    check("movsd xmm9, [r15+100h]; movss [rax], xmm1; movsd xmm0, gs:[r12+8]", |a| {
+        a.load_scalar(Precision::Double, Xmm(9), Mem::at(R15, 0x100));
+        a.store_scalar(Precision::Single, Mem::at(Rax, 0), Xmm(1));
+        a.load_scalar(Precision::Double, Xmm(0), Mem::at(R12, 8).gs());
+    });
+    check("addsd xmm8, [r15+100h]", |a| a.scalar(Scalar::Add, Precision::Double, Xmm(8), Mem::at(R15, 0x100)));
+    check("movq xmm9, rax; movd xmm1, r8d; movq r9, xmm8; movd eax, xmm0; pextrq rcx, xmm12, 1", |a| {
+        a.mov_to_xmm(Size::B64, Xmm(9), Rax);
+        a.mov_to_xmm(Size::B32, Xmm(1), R8);
+        a.mov_from_xmm(Size::B64, R9, Xmm(8));
+        a.mov_from_xmm(Size::B32, Rax, Xmm(0));
+        a.upper_half(Rcx, Xmm(12));
+    });
+    check("cvtsi2sd xmm9, r8; cvtsi2ss xmm0, eax; cvttsd2si r9, xmm1; cvtss2si eax, xmm15", |a| {
+        a.cvt_from_integer(Precision::Double, Size::B64, Xmm(9), R8);
+        a.cvt_from_integer(Precision::Single, Size::B32, Xmm(0), Rax);
+        a.cvtt_to_integer(Precision::Double, Size::B64, R9, Xmm(1));
+        a.cvt_to_integer(Precision::Single, Size::B32, Rax, Xmm(15));
+    });
+    check("ldmxcsr [r15+80h]; stmxcsr [r15+80h]", |a| {
+        a.ldmxcsr(Mem::at(R15, 0x80));
+        a.stmxcsr(Mem::at(R15, 0x80));
+    });
+}
+
+#[test]
+fn bits_of_registers() {
+    use Gpr::*;
+    check("bt rax, r9; bts r8, rcx; btr eax, ecx; btc r12, rax", |a| {
+        a.bit(Bit::Test, Size::B64, Rax, R9);
+        a.bit(Bit::Set, Size::B64, R8, Rcx);
+        a.bit(Bit::Reset, Size::B32, Rax, Rcx);
+        a.bit(Bit::Complement, Size::B64, R12, Rax);
+    });
+    check("bts rax, 3Fh; btr r9, 1; btc rcx, 7", |a| {
+        a.bit_imm(Bit::Set, Size::B64, Rax, 63);
+        a.bit_imm(Bit::Reset, Size::B64, R9, 1);
+        a.bit_imm(Bit::Complement, Size::B64, Rcx, 7);
+    });
+}

@@ -232,6 +232,11 @@ pub(crate) struct Parts {
 }
 
 impl Block {
+    /// How many bytes of guest code it is.
+    pub(crate) fn bytes(&self) -> u64 {
+        2 * self.source.len() as u64
+    }
+
     /// A block; its last slot is one that ends it.
     pub(crate) fn new(parts: Parts) -> Self {
         let slots = parts.slots.into_boxed_slice();

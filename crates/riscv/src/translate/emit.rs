@@ -116,6 +116,8 @@ pub(super) struct Emitter<'a> {
     /// Heads of the unit's pieces.
     heads: Vec<(u64, Label)>,
     marks: Vec<Mark>,
+    /// Floating-point registers.
+    pub(super) held: float::Held,
     #[expect(clippy::vec_box, reason = "the code holds their addresses")]
     exits: Vec<Box<Exit>>,
     /// Exits whose jump may be linked, and where it is.
@@ -138,6 +140,7 @@ pub(super) fn emit(pieces: &[Piece], entry: u64, mapping: Mapping, flat: bool, o
         loops: pieces.iter().flat_map(super::regions::back_edges).collect(),
         heads: Vec::new(),
         marks: Vec::new(),
+        held: float::Held::default(),
         exits: Vec::new(),
         cold: Vec::new(),
     };
@@ -172,6 +175,7 @@ impl Emitter<'_> {
         }
         self.asm.bind(label);
         self.known = [None; 32];
+        self.held.forget();
         let count = i32::try_from(piece.lines.len()).unwrap_or(i32::MAX);
         self.refund = count.into();
         self.line = piece.lines[0];
@@ -202,6 +206,7 @@ impl Emitter<'_> {
             } else {
                 taken
             };
+            self.held.settle();
             lines = lines.get(taken..).unwrap_or(&rest[rest.len()..]);
             self.refund -= i64::try_from(taken).unwrap_or(1);
         }
@@ -222,6 +227,7 @@ impl Emitter<'_> {
             || self.options.bits && bits::emit(self, &instruction);
         if !emitted {
             self.call_out();
+            self.held.forget();
         }
         if !instruction.op.line().writes_float() {
             self.known[usize::from(instruction.rd & 31)] = known;
@@ -353,9 +359,11 @@ impl Emitter<'_> {
     /// as before the instruction.
     pub(super) fn slow(&mut self, back: Label) -> Label {
         let label = self.asm.label();
+        let number = self.held.number();
         self.cold(move |emitter| {
             emitter.asm.bind(label);
             emitter.call_out();
+            float::reload(emitter, number);
             emitter.asm.jmp(back);
         });
         label

@@ -42,6 +42,8 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod trampoline;
+#[cfg(test)]
+mod values;
 
 use std::sync::Arc;
 
@@ -58,7 +60,7 @@ use self::emit::{Exit, Reason};
 use self::gather::Source;
 pub(crate) use self::state::HartState;
 use crate::hart::Hart;
-use crate::hart::block::{BlockRef, Flow};
+use crate::hart::block::{Block, BlockRef, Flow};
 use crate::hart::trap::Trap;
 
 /// What comes after translated code.
@@ -196,8 +198,14 @@ impl Hart {
             Reason::Interpret => {
                 self.stats.left_to_interpret += 1;
                 let Some(block) = &exit.block else { return After::Flow(Flow::Find) };
-                self.block = BlockRef::new(block);
-                After::Flow(block.first().execute(self))
+                let mut flow = self.interpret_one(block);
+                if flow == Flow::Done {
+                    // An instruction that has a next one.
+                    self.pc = self.pc.wrapping_add(block.bytes());
+                    self.budget -= 1;
+                    flow = Flow::Find;
+                }
+                After::Flow(flow)
             }
         }
     }
@@ -220,6 +228,19 @@ impl Hart {
         cache.translate_region(physical.0, place, &page, watch);
     }
 
+    /// Executes a block of one instruction.
+    fn interpret_one(&mut self, block: &Block) -> Flow {
+        self.block = BlockRef::new(block);
+        let mut flow = block.first().execute(self);
+        while flow == Flow::Resume {
+            flow = match self.resume.take() {
+                Some(cursor) => cursor.execute(self),
+                None => Flow::Find,
+            };
+        }
+        flow
+    }
+
     /// A fence of instructions: units whose instructions may have changed are dropped.
     pub(crate) fn drop_changed_units(&mut self) {
         if let Some(cache) = &self.translator.cache {
@@ -236,7 +257,10 @@ impl Hart {
 fn enter(hart: &mut Hart, cache: &CodeCache, code: u64) -> u64 {
     // SAFETY: the stub is published code of this signature, and lives as long as the cache, which the caller holds.
     let stub = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(&mut Hart, u64) -> u64>(cache.stubs().enter) };
-    stub(hart, code)
+    hart.translator.mxcsr = float::to_mxcsr(hart.fflags);
+    let exit = stub(hart, code);
+    hart.fflags |= float::from_mxcsr(hart.translator.mxcsr);
+    exit
 }
 
 /// Called by units: executes the one instruction of `exit`. Answers zero to go on behind it, else [`CALLED_OUT`].
@@ -244,14 +268,9 @@ extern "sysv64" fn call_out(hart: &mut Hart, exit: &Exit) -> u64 {
     let Some(block) = &exit.block else { return 0 };
     hart.pc = hart.translator.page.wrapping_add(exit.place);
     hart.budget += exit.refund;
-    hart.block = BlockRef::new(block);
-    let mut flow = block.first().execute(hart);
-    while flow == Flow::Resume {
-        flow = match hart.resume.take() {
-            Some(cursor) => cursor.execute(hart),
-            None => Flow::Find,
-        };
-    }
+    hart.fflags |= float::from_mxcsr(hart.translator.mxcsr);
+    let flow = hart.interpret_one(block);
+    hart.translator.mxcsr = float::to_mxcsr(hart.fflags);
     if flow == Flow::Done {
         hart.budget -= exit.refund;
         return 0;

@@ -77,6 +77,10 @@ pub(crate) struct HartState {
     pub(crate) leave_to: u64,
     /// Stub: calls the interpreter for the [`Exit`](super::emit::Exit) in `rax`.
     pub(crate) call_out: u64,
+    /// MXCSR in translated code: the guest's flags are in it.
+    pub(crate) mxcsr: u32,
+    /// MXCSR elsewhere.
+    pub(crate) mxcsr_at_rest: u32,
     /// What the call out ended with, if not with the next instruction.
     pub(crate) flow: crate::hart::block::Flow,
     /// The units, if this hart translates.
@@ -101,6 +105,8 @@ impl HartState {
             leave: 0,
             leave_to: 0,
             call_out: 0,
+            mxcsr: super::float::to_mxcsr(0),
+            mxcsr_at_rest: super::float::MXCSR_AT_REST,
             flow: crate::hart::block::Flow::Find,
             cache: None,
             generation: 0,

@@ -13,8 +13,8 @@ use crate::hart::{Exit, Hart, HartConfig, HartSignals, TimeSource};
 use crate::isa::generate::{Generator, Options as Choice, Random};
 use crate::isa::{Instruction, Op, assemble};
 
-const RAM: u64 = 0x8000_0000;
-const DATA: u64 = RAM + 0x8_0000;
+pub(super) const RAM: u64 = 0x8000_0000;
+pub(super) const DATA: u64 = RAM + 0x8_0000;
 
 struct Still(AtomicU64);
 impl TimeSource for Still {
@@ -24,16 +24,16 @@ impl TimeSource for Still {
 }
 
 /// Everything is translated when it is first executed.
-fn eager() -> Options {
+pub(super) fn eager() -> Options {
     Options { threshold: 1, code_bytes: 1 << 20, ..Options::default() }
 }
 
 /// Everything hot and much that is not becomes a region, and slices end everywhere.
-fn regions(slice: u32) -> Options {
+pub(super) fn regions(slice: u32) -> Options {
     Options { samples: 1, slice, ..eager() }
 }
 
-fn hart(memory: &Arc<GuestMemory>, options: Option<Options>) -> Hart {
+pub(super) fn hart(memory: &Arc<GuestMemory>, options: Option<Options>) -> Hart {
     let config = HartConfig { id: 0, hardware_ad_updates: true, monitor_sbi: false };
     let time = Arc::new(Still(AtomicU64::new(0)));
     let mut hart = Hart::new(config, Arc::clone(memory), Arc::new(Bus::new()), time, Arc::new(HartSignals::new()));
@@ -44,7 +44,7 @@ fn hart(memory: &Arc<GuestMemory>, options: Option<Options>) -> Hart {
     hart
 }
 
-fn memory() -> Arc<GuestMemory> {
+pub(super) fn memory() -> Arc<GuestMemory> {
     Arc::new(GuestMemory::new(GuestPhysical(RAM), 1 << 20).unwrap())
 }
 

@@ -67,6 +67,7 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
     asm.mov_store(Size::B64, state(offset_of!(HartState, stack_base)), Gpr::Rsp);
     asm.lea(Gpr::Rax, Mem::at(Gpr::Rsp, -STACK_BYTES));
     asm.mov_store(Size::B64, state(offset_of!(HartState, stack_limit)), Gpr::Rax);
+    asm.ldmxcsr(state(offset_of!(HartState, mxcsr)));
     fill(&mut asm);
     asm.jmp_rm(Gpr::Rdx);
 
@@ -77,6 +78,8 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
     let written = asm.label();
     asm.bind(written);
     asm.mov_store(Size::B64, budget, BUDGET);
+    asm.stmxcsr(state(offset_of!(HartState, mxcsr)));
+    asm.ldmxcsr(state(offset_of!(HartState, mxcsr_at_rest)));
     asm.mov(Size::B64, Gpr::Rsp, state(offset_of!(HartState, stack_base)));
     // The sentinel.
     asm.alu_imm(Alu::Add, Size::B64, Gpr::Rsp, 16);
@@ -87,12 +90,15 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
 
     let call_out = here(&asm);
     spill(&mut asm);
+    asm.stmxcsr(state(offset_of!(HartState, mxcsr)));
+    asm.ldmxcsr(state(offset_of!(HartState, mxcsr_at_rest)));
     // In units the stack is off by eight, and here by the return address as well.
     asm.mov_store(Size::B64, budget, BUDGET);
     asm.mov(Size::B64, Gpr::Rsi, Gpr::Rax);
     asm.lea(Gpr::Rdi, Mem::at(HART, -BIAS));
     asm.mov_imm(Gpr::Rax, interpret as usize as u64);
     asm.call_rm(Gpr::Rax);
+    asm.ldmxcsr(state(offset_of!(HartState, mxcsr)));
     asm.test(Size::B64, Gpr::Rax, Gpr::Rax);
     // The hart's budget is the one to keep; `leave` would write the register's.
     asm.mov(Size::B64, BUDGET, budget);
