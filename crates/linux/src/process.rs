@@ -134,6 +134,7 @@ impl Counts {
         if let Some(cache) = cache {
             let cache = cache.stats();
             engine.units_translated = cache.units;
+            engine.regions_translated = cache.regions;
             engine.code_bytes = cache.bytes;
             engine.units_invalidated = cache.invalidated;
             engine.code_flushes = cache.flushes;

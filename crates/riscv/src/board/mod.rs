@@ -182,6 +182,7 @@ impl Board {
             if let Some(cache) = &parts.code_cache {
                 let cache = cache.stats();
                 sum.units_translated = cache.units;
+                sum.regions_translated = cache.regions;
                 sum.code_bytes = cache.bytes;
                 sum.units_invalidated = cache.invalidated;
                 sum.code_flushes = cache.flushes;

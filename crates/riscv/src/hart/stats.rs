@@ -51,6 +51,8 @@ counters! {
     blocks_decoded "blocks decoded";
     /// Units of host code made.
     units_translated "units translated";
+    /// Those of them that are loops or hot paths of several blocks.
+    regions_translated "regions translated";
     /// Bytes of host code made.
     code_bytes "bytes of code";
     /// Units dropped since their instructions changed.

@@ -103,6 +103,8 @@ pub struct UnitInfo {
 pub struct CacheStats {
     /// Units translated.
     pub units: u64,
+    /// Those of them that are regions.
+    pub regions: u64,
     /// Bytes of code emitted.
     pub bytes: u64,
     /// Units invalidated since their instructions changed.
@@ -126,6 +128,7 @@ pub struct CodeCache {
     index: Box<[AtomicPtr<Unit>]>,
     published: AtomicUsize,
     units_count: AtomicU64,
+    regions_made: AtomicU64,
     bytes_count: AtomicU64,
     invalidated_count: AtomicU64,
     flushes_count: AtomicU64,
@@ -180,6 +183,7 @@ impl CodeCache {
             index,
             published: AtomicUsize::new(0),
             units_count: AtomicU64::new(0),
+            regions_made: AtomicU64::new(0),
             bytes_count: AtomicU64::new(0),
             invalidated_count: AtomicU64::new(0),
             flushes_count: AtomicU64::new(0),
@@ -204,6 +208,7 @@ impl CodeCache {
     pub fn stats(&self) -> CacheStats {
         CacheStats {
             units: self.units_count.load(Ordering::Relaxed),
+            regions: self.regions_made.load(Ordering::Relaxed),
             bytes: self.bytes_count.load(Ordering::Relaxed),
             invalidated: self.invalidated_count.load(Ordering::Relaxed),
             flushes: self.flushes_count.load(Ordering::Relaxed),
@@ -284,7 +289,7 @@ impl CodeCache {
             host: self.base + u64::from(unit.start),
             bytes: u64::from(unit.end - unit.start),
             pc: unit.pc,
-            tier: if unit.pieces.len() > 1 { "region" } else { "block" },
+            tier: if unit.pieces.len() > 1 || unit.mapping != Mapping::DEFAULT { "region" } else { "block" },
         };
         inner.units.values().chain(&inner.dead).map(|unit| info(unit)).collect()
     }
@@ -315,6 +320,7 @@ impl CodeCache {
         if let Some(Region { pieces, mapping }) = regions::around(source, place)
             && self.publish(&mut inner, (key, pc), place, pieces, mapping).is_ok()
         {
+            self.regions_made.fetch_add(1, Ordering::Relaxed);
             // Others still know the block's unit.
             self.generation.fetch_add(1, Ordering::SeqCst);
         }
