@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::virtio::block::{Block, Options};
 use devices::virtio::mmio::Transport;
+use devices::worker::Crew;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use machine::address::{GuestPhysical, host_size};
 use machine::backend::BlockBackend;
@@ -234,7 +235,8 @@ libfuzzer_sys::fuzz_target!(|actions: Vec<Action>| {
     let Ok(memory) = GuestMemory::new(GuestPhysical(BASE), MEMORY_BYTES) else { return };
     let memory = Arc::new(memory);
     let disk = Arc::new(Ram(Mutex::new(vec![0; DISK_BYTES])));
-    let Ok(block) = Block::new(disk, &Options { serial: "fuzz".into(), queues_count: 1 }) else { return };
+    let options = Options { serial: "fuzz".into(), queues_count: 1 };
+    let Ok(block) = Block::new(disk, &options, &Crew::Threads) else { return };
     let block = Arc::new(block);
     let line = InterruptLine::new(Arc::new(Nowhere), 1);
     let transport = Transport::new(block.clone(), Arc::clone(&memory), line);

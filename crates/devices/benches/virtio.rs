@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use devices::virtio::block::{self, Block};
 use devices::virtio::network::Network;
 use devices::virtio::{VirtioDevice, feature, mmio, status};
+use devices::worker::Crew;
 use machine::backend::{BlockBackend, FrameSink, NetworkBackend};
 use machine::clock::Clock;
 
@@ -91,7 +92,7 @@ fn measure(
 
 fn disk(features: u64, name: &str) {
     let options = block::Options { serial: String::new(), queues_count: 1 };
-    let Ok(block) = Block::new(Arc::new(Nothing), &options) else { return println!("no thread") };
+    let Ok(block) = Block::new(Arc::new(Nothing), &options, &Crew::Threads) else { return println!("no thread") };
     let mut driver = Driver::start(Arc::new(block), features | (1 << 9));
     let header = driver.allocate(64 * 16);
     let data = driver.allocate(8 << 20);
@@ -114,7 +115,7 @@ fn disk(features: u64, name: &str) {
 
 fn interface() {
     let counter = Arc::new(Counter::default());
-    let Ok(network) = Network::new(Arc::clone(&counter) as Arc<dyn NetworkBackend>, [2; 6]) else {
+    let Ok(network) = Network::new(Arc::clone(&counter) as Arc<dyn NetworkBackend>, [2; 6], &Crew::Threads) else {
         return println!("no thread");
     };
     let mut driver = Driver::start(Arc::new(network), feature::EVENT_IDX | 1);

@@ -13,7 +13,7 @@
 //! | `0x18` | `ALARM_STATUS` | 1 while armed |
 //! | `0x1c` | `CLEAR_INTERRUPT` | a write lowers the interrupt |
 //!
-//! Time is the host's wall clock plus what the guest has added by setting it; it goes on while the machine is paused, as it does in a machine whose lid is
+//! Time is the wall clock of the machine's [`Clock`], mostly the host's, plus what the guest has added by setting it; it goes on while the machine is paused, as it does in a machine whose lid is
 //! closed. The alarm is rung by a thread that sleeps until it is due.
 
 use std::fmt;
@@ -22,10 +22,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use machine::bus::{BusDevice, Width};
-use machine::clock::wall_time_ns;
+use machine::clock::Clock;
 use machine::interrupt::InterruptLine;
 
-use crate::worker::{Next, Worker};
+use crate::worker::{Crew, Next, Worker};
 use crate::{BoardDevice, lock};
 
 /// Bytes that the device occupies on the bus.
@@ -124,12 +124,13 @@ impl Registers {
 struct Inner {
     registers: Mutex<Registers>,
     line: InterruptLine,
+    clock: Arc<Clock>,
 }
 
 impl Inner {
     fn ring(&self) -> Next {
         let mut registers = lock(&self.registers);
-        let left = registers.ring(wall_time_ns());
+        let left = registers.ring(self.clock.wall_ns());
         self.line.set(registers.interrupt());
         // The wall clock may be set meanwhile, so look again now and then.
         left.map_or(Next::Kick, |ns| Next::Within(Duration::from_nanos(ns).min(Duration::from_secs(60))))
@@ -143,14 +144,14 @@ pub struct Rtc {
 }
 
 impl Rtc {
-    /// A clock that shows the host's time; alarms raise `line`.
+    /// A clock that shows the wall clock of `clock`; alarms raise `line`.
     ///
     /// # Errors
     /// The host gives no thread for the alarm.
-    pub fn new(line: InterruptLine) -> io::Result<Self> {
-        let inner = Arc::new(Inner { registers: Mutex::default(), line });
+    pub fn new(line: InterruptLine, clock: Arc<Clock>, crew: &Crew) -> io::Result<Self> {
+        let inner = Arc::new(Inner { registers: Mutex::default(), line, clock });
         let theirs = Arc::clone(&inner);
-        let alarm = Worker::spawn("rtc", move |_| theirs.ring())?;
+        let alarm = Worker::hire(crew, "rtc", move |_| theirs.ring())?;
         Ok(Self { inner, alarm })
     }
 }
@@ -166,13 +167,13 @@ impl BusDevice for Rtc {
         if width != Width::Word {
             return 0;
         }
-        lock(&self.inner.registers).read(offset, wall_time_ns()).into()
+        lock(&self.inner.registers).read(offset, self.inner.clock.wall_ns()).into()
     }
 
     fn write(&self, offset: u64, width: Width, value: u64) {
         let (Width::Word, Ok(value)) = (width, u32::try_from(width.truncate(value))) else { return };
         let mut registers = lock(&self.inner.registers);
-        registers.write(offset, value, wall_time_ns());
+        registers.write(offset, value, self.inner.clock.wall_ns());
         self.inner.line.set(registers.interrupt());
         if registers.armed {
             drop(registers);
@@ -201,6 +202,7 @@ impl BoardDevice for Rtc {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use machine::clock::wall_time_ns;
     use machine::interrupt::InterruptSink;
     use std::sync::mpsc;
 
@@ -244,7 +246,8 @@ mod tests {
     #[test]
     fn the_alarm_rings_by_itself() {
         let (sender, receiver) = mpsc::channel();
-        let rtc = Rtc::new(InterruptLine::new(Arc::new(Bell(sender)), 1)).unwrap();
+        let rtc =
+            Rtc::new(InterruptLine::new(Arc::new(Bell(sender)), 1), Arc::new(Clock::new()), &Crew::Threads).unwrap();
         let now = rtc.read(0, Width::Word) | (rtc.read(4, Width::Word) << 32);
         assert!(now.abs_diff(wall_time_ns()) < 10_000_000_000);
         let alarm = now + 5_000_000;

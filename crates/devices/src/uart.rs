@@ -28,7 +28,7 @@ use machine::backend::{CharacterBackend, CharacterSink};
 use machine::bus::{BusDevice, Width};
 use machine::interrupt::InterruptLine;
 
-use crate::worker::{Next, Worker};
+use crate::worker::{Crew, Next, Worker};
 use crate::{BoardDevice, lock};
 
 /// Bytes that the device occupies on the bus.
@@ -374,7 +374,7 @@ impl Uart {
     ///
     /// # Errors
     /// The host gives no thread for the output.
-    pub fn new(line: InterruptLine, backend: Arc<dyn CharacterBackend>) -> io::Result<Self> {
+    pub fn new(line: InterruptLine, backend: Arc<dyn CharacterBackend>, crew: &Crew) -> io::Result<Self> {
         let port = Port { registers: Registers::default(), output: Vec::new(), input_waits: false, paused_count: 0 };
         let inner = Arc::new(Inner {
             port: Mutex::new(port),
@@ -384,7 +384,7 @@ impl Uart {
         });
         let theirs = Arc::clone(&inner);
         let mut gathering = false;
-        let writer = Worker::spawn("uart", move |_| {
+        let writer = Worker::hire(crew, "uart", move |_| {
             let length = lock(&theirs.port).output.len();
             if length == 0 {
                 gathering = false;

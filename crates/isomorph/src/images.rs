@@ -217,6 +217,7 @@ impl Configurator for OnOurMachine {
             clock: Arc::new(Clock::new()),
             hardware_ad_updates: true,
             translator: riscv::translate::Options::default(),
+            schedule: riscv::board::Schedule::default(),
         })?;
         board.start()?;
         // The channel ends when the machine, and with it the recorder, is gone.

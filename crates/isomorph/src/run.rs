@@ -168,6 +168,7 @@ fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
         clock,
         hardware_ad_updates: true,
         translator: args.engine.options(),
+        schedule: riscv::board::Schedule::Threads,
     })?);
     let monitor = Arc::new(Monitor { board: Arc::clone(&board), signal: AtomicI32::new(0) });
     watch_signals(&monitor, console.clone())?;

@@ -12,6 +12,7 @@
 //! | [`clock`] | the only source of time: monotonic, stoppable; and the wall clock |
 //! | [`entropy`] | the only source of randomness |
 //! | [`backend`] | what a device needs of the host: blocks, frames, characters |
+//! | [`record`] | what came into a machine from outside, and when: the file of `--record` and `--replay` |
 //! | [`lifecycle`] | created, running, paused, stopped, and the verbs between them |
 //! | [`sys`] | raw host calls |
 
@@ -23,6 +24,7 @@ pub mod entropy;
 pub mod interrupt;
 pub mod lifecycle;
 pub mod memory;
+pub mod record;
 pub mod sys;
 
 pub use address::{GuestPhysical, GuestVirtual, PAGE_SIZE};

@@ -100,6 +100,7 @@ fn start(cpus: u32, firmware: &str, kernel: Option<ImageFile>) -> (Board, Arc<Te
         clock: Arc::new(Clock::new()),
         hardware_ad_updates: true,
         translator: riscv::translate::Options::default(),
+        schedule: riscv::board::Schedule::default(),
     };
     let board = Board::new(config).unwrap_or_else(|error| panic!("{error}"));
     board.start().unwrap();

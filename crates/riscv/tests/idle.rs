@@ -44,6 +44,7 @@ fn harts_that_wait_for_an_interrupt_use_no_processor_time() {
         clock: Arc::new(Clock::new()),
         hardware_ad_updates: true,
         translator: riscv::translate::Options::default(),
+        schedule: riscv::board::Schedule::default(),
     })
     .unwrap();
     board.start().unwrap();

@@ -152,7 +152,12 @@ impl InterruptSink for Nowhere {
 fn port() -> (Uart, Arc<Terminal>, InterruptLine) {
     let terminal = Arc::new(Terminal::default());
     let line = InterruptLine::new(Arc::new(Nowhere), 10);
-    (Uart::new(line.clone(), Arc::clone(&terminal) as Arc<dyn CharacterBackend>).unwrap(), terminal, line)
+    (
+        Uart::new(line.clone(), Arc::clone(&terminal) as Arc<dyn CharacterBackend>, &crate::worker::Crew::Threads)
+            .unwrap(),
+        terminal,
+        line,
+    )
 }
 
 fn wait_for(what: impl Fn() -> bool) {

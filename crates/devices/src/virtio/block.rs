@@ -20,7 +20,7 @@ use machine::memory::GuestMemory;
 use super::queue::{Chain, Queue, QueueError};
 use super::server::{QueueServer, Serve};
 use super::{Activation, VirtioDevice, read_config_bytes};
-use crate::worker::Turn;
+use crate::worker::{Crew, Turn};
 
 const DEVICE_ID: u32 = 2;
 const SECTOR_BYTES: u64 = 512;
@@ -384,7 +384,7 @@ impl Block {
     ///
     /// # Errors
     /// The host gives no thread.
-    pub fn new(backend: Arc<dyn BlockBackend>, options: &Options) -> io::Result<Self> {
+    pub fn new(backend: Arc<dyn BlockBackend>, options: &Options, crew: &Crew) -> io::Result<Self> {
         let disk_bytes = backend.size() / SECTOR_BYTES * SECTOR_BYTES;
         let queues_count = options.queues_count.max(1);
         let mut serial = [0; SERIAL_BYTES];
@@ -415,7 +415,7 @@ impl Block {
                 let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
                 let requests = Vec::with_capacity(BATCH_COUNT);
                 let server = Server { backend: Arc::clone(&backend), serial, disk_bytes, requests, buffer };
-                QueueServer::spawn(&format!("block-{number}"), server)
+                QueueServer::hire(crew, &format!("block-{number}"), server)
             })
             .collect::<io::Result<_>>()?;
         Ok(Self { servers, queue_sizes: vec![QUEUE_SIZE; queues_count.into()], features, config })

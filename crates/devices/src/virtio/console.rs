@@ -15,7 +15,7 @@ use super::queue::{Chain, Queue, QueueError};
 use super::server::{QueueServer, Serve};
 use super::{Activation, DriverSignals, VirtioDevice, read_config_bytes};
 use crate::lock;
-use crate::worker::Turn;
+use crate::worker::{Crew, Turn};
 
 const DEVICE_ID: u32 = 3;
 const QUEUE_SIZE: u16 = 64;
@@ -154,11 +154,11 @@ impl Console {
     ///
     /// # Errors
     /// The host gives no thread.
-    pub fn new(backend: Arc<dyn CharacterBackend>) -> io::Result<Self> {
+    pub fn new(backend: Arc<dyn CharacterBackend>, crew: &Crew) -> io::Result<Self> {
         let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
         let transmitter = Transmitter { backend: Arc::clone(&backend), chain: Chain::default(), buffer };
         let receiver = Arc::new(Receiver::default());
-        let transmitter = QueueServer::spawn("console", transmitter)?;
+        let transmitter = QueueServer::hire(crew, "console", transmitter)?;
         backend.attach(Arc::clone(&receiver) as Arc<dyn CharacterSink>);
         Ok(Self { backend, receiver, transmitter })
     }

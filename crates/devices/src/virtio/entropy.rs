@@ -10,7 +10,7 @@ use machine::entropy::Entropy;
 use super::queue::{Chain, Queue, QueueError};
 use super::server::{QueueServer, Serve};
 use super::{Activation, VirtioDevice};
-use crate::worker::Turn;
+use crate::worker::{Crew, Turn};
 
 const DEVICE_ID: u32 = 4;
 /// The most that one request gets; the driver asks again for more.
@@ -50,9 +50,9 @@ impl EntropySource {
     ///
     /// # Errors
     /// The host gives no thread.
-    pub fn new(entropy: Entropy) -> io::Result<Self> {
+    pub fn new(entropy: Entropy, crew: &Crew) -> io::Result<Self> {
         let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
-        let server = QueueServer::spawn("entropy", Server { entropy, chain: Chain::default(), buffer })?;
+        let server = QueueServer::hire(crew, "entropy", Server { entropy, chain: Chain::default(), buffer })?;
         Ok(Self { server })
     }
 
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn fills_buffers() {
-        let mut driver = Driver::start(Arc::new(EntropySource::new(Entropy::Seeded(7)).unwrap()), 0);
+        let mut driver = Driver::start(Arc::new(EntropySource::new(Entropy::Seeded(7), &Crew::Threads).unwrap()), 0);
         let at = driver.allocate(16 << 10);
         let head = driver.rings[0].add(&[writable(at, 10), writable(at + 100, 54)]).unwrap();
         driver.kick(0);
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_buffer_that_cannot_be_filled_is_a_broken_driver() {
-        let mut driver = Driver::start(Arc::new(EntropySource::new(Entropy::Seeded(7)).unwrap()), 0);
+        let mut driver = Driver::start(Arc::new(EntropySource::new(Entropy::Seeded(7), &Crew::Threads).unwrap()), 0);
         let at = driver.allocate(64);
         driver.rings[0].add(&[readable(at, 10)]);
         driver.kick(0);

@@ -19,7 +19,7 @@ use super::queue::{Chain, Queue, QueueError};
 use super::server::{QueueServer, Serve};
 use super::{Activation, DriverSignals, VirtioDevice, checksum, read_config_bytes};
 use crate::lock;
-use crate::worker::Turn;
+use crate::worker::{Crew, Turn};
 
 const DEVICE_ID: u32 = 1;
 const QUEUE_SIZE: u16 = 256;
@@ -208,13 +208,13 @@ impl Network {
     ///
     /// # Errors
     /// The host gives no thread.
-    pub fn new(backend: Arc<dyn NetworkBackend>, mac: [u8; 6]) -> io::Result<Self> {
+    pub fn new(backend: Arc<dyn NetworkBackend>, mac: [u8; 6], crew: &Crew) -> io::Result<Self> {
         let frame = vec![0; FRAME_BYTES_MAX].into_boxed_slice();
         let transmitter = Transmitter { backend: Arc::clone(&backend), chain: Chain::default(), frame };
         let receiver = Arc::new(Receiver::default());
         let network = Self {
             receiver: Arc::clone(&receiver),
-            transmitter: QueueServer::spawn("network-send", transmitter)?,
+            transmitter: QueueServer::hire(crew, "network-send", transmitter)?,
             link: Mutex::new(Link { up: true, signals: None }),
             mac,
             backend,

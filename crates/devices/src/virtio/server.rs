@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::queue::{Queue, QueueError};
 use crate::lock;
-use crate::worker::{Next, Turn, Worker};
+use crate::worker::{Crew, Next, Turn, Worker};
 
 /// What a device does with the chains of one of its queues.
 pub(super) trait Serve: Send + 'static {
@@ -22,10 +22,10 @@ pub(super) struct QueueServer {
 
 impl QueueServer {
     /// A thread called `name` that will serve by `handler`.
-    pub(super) fn spawn(name: &str, mut handler: impl Serve) -> io::Result<Self> {
+    pub(super) fn hire(crew: &Crew, name: &str, mut handler: impl Serve) -> io::Result<Self> {
         let queue = Arc::new(Mutex::new(None));
         let theirs = Arc::clone(&queue);
-        let worker = Worker::spawn(name, move |turn| serve_all(&mut lock(&theirs), &mut handler, turn))?;
+        let worker = Worker::hire(crew, name, move |turn| serve_all(&mut lock(&theirs), &mut handler, turn))?;
         Ok(Self { queue, worker })
     }
 

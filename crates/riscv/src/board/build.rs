@@ -14,19 +14,23 @@ use devices::virtio::console::Console;
 use devices::virtio::entropy::EntropySource;
 use devices::virtio::mmio::Transport;
 use devices::virtio::network::Network;
+use devices::worker::{Crew, Roster};
 use machine::bus::{Bus, BusDevice};
 use machine::clock::Clock;
 use machine::entropy::Entropy;
 use machine::interrupt::{InterruptLine, InterruptSink};
 use machine::lifecycle::Stats;
 use machine::memory::GuestMemory;
+use machine::record::{Setup, Writer};
 use machine::{GuestPhysical, PAGE_SIZE};
 
 use super::gate::Gate;
+use super::input::{CharacterPort, Doorbell, Inbox, NetworkPort, Ports};
 use super::power::{Event, Switch};
+use super::round_robin::{self, Log, RoundRobin};
 use super::supervisor::Supervisor;
-use super::vcpu::{ResetVector, Vcpu};
-use super::{BoardConfig, BoardError, CPUS_COUNT_MAX, Interface};
+use super::vcpu::{ReportPanic, ResetVector, Vcpu};
+use super::{BoardConfig, BoardError, CPUS_COUNT_MAX, Input, Interface, Schedule};
 use crate::fdt::{Isa, Tree};
 use crate::hart::{self, Hart, HartConfig, HartSignals, interrupt};
 use crate::loader::{FDT_ROOM, Images, Layout};
@@ -49,6 +53,10 @@ pub(super) struct Parts {
     hardware_ad_updates: bool,
     entropy: Mutex<Entropy>,
     device_tree: Mutex<Vec<u8>>,
+    /// The schedule of a machine whose harts have no threads of their own.
+    pub(super) round_robin: Option<RoundRobin>,
+    /// What the machine is, but for what is known only after its start.
+    setup: Setup,
 }
 
 /// The wires from interrupt controllers to one hart, or from the PLIC to all of them.
@@ -99,7 +107,10 @@ impl Slots {
 
 impl Parts {
     /// Builds the machine; its memory is empty and its harts are not yet at their reset vector.
-    pub(super) fn build(mut config: BoardConfig, queue: mpsc::Sender<Event>) -> Result<Self, BoardError> {
+    pub(super) fn build(
+        mut config: BoardConfig,
+        queue: mpsc::Sender<Event>,
+    ) -> Result<(Self, Option<Input>), BoardError> {
         if !(1..=CPUS_COUNT_MAX).contains(&config.cpus) {
             return Err(BoardError::Cpus(config.cpus));
         }
@@ -108,11 +119,34 @@ impl Parts {
         }
         let monitor_sbi = config.images.firmware.is_none();
         let memory = Arc::new(GuestMemory::new(GuestPhysical(map::RAM_BASE), config.memory_bytes)?);
+        let doorbell = Arc::new(Doorbell::default());
+        let mut setup = Setup {
+            cpus: config.cpus,
+            memory_bytes: config.memory_bytes,
+            seed: 0,
+            epoch_ns: 0,
+            mtu: 0,
+            digest: config.disks.iter().fold(0, |digest, disk| digest.rotate_left(7) ^ disk.backend.size()),
+        };
+        let mut crew = Crew::Threads;
+        let (mut round_robin, mut input) = (None, None);
+        if let Schedule::RoundRobin(schedule) = std::mem::take(&mut config.schedule) {
+            config.clock = Arc::new(Clock::starting_at(schedule.epoch_ns));
+            config.entropy = Entropy::Seeded(schedule.seed);
+            let roster = Arc::new(Roster::new(Arc::clone(&config.clock)));
+            crew = Crew::Inline(Arc::clone(&roster));
+            let ports = ports(&mut config, &schedule, &doorbell);
+            (setup.seed, setup.epoch_ns) = (schedule.seed, schedule.epoch_ns);
+            setup.mtu = config.network.as_ref().map_or(0, |network| network.backend.mtu());
+            let clock = Arc::clone(&config.clock);
+            round_robin = Some(RoundRobin::new(clock, roster, ports, Arc::clone(&doorbell), schedule.until));
+            input = Some(schedule.input);
+        }
         config.clock.pause();
         let time = Arc::new(TimeSource::new(Arc::clone(&config.clock)));
         let signals: Arc<[Arc<HartSignals>]> = (0..config.cpus).map(|_| Arc::new(HartSignals::new())).collect();
         let gate = Arc::new(Gate::default());
-        let switch = Switch::new(Arc::clone(&gate), Arc::clone(&signals), queue);
+        let switch = Switch::new(Arc::clone(&gate), Arc::clone(&signals), doorbell, queue);
 
         let mut slots = Slots { bus: Bus::new(), devices: Vec::new() };
         let plic = Arc::new(Plic::new(
@@ -122,9 +156,9 @@ impl Parts {
         ));
         let line = |number| InterruptLine::new(Arc::clone(&plic) as Arc<dyn InterruptSink>, number);
         slots.map("plic", &map::PLIC, Arc::clone(&plic) as _);
-        let uart = Arc::new(Uart::new(line(map::UART_INTERRUPT), Arc::clone(&config.serial))?);
+        let uart = Arc::new(Uart::new(line(map::UART_INTERRUPT), Arc::clone(&config.serial), &crew)?);
         slots.map("uart", &map::UART, Arc::clone(&uart) as _);
-        slots.map("rtc", &map::RTC, Arc::new(Rtc::new(line(map::RTC_INTERRUPT))?));
+        slots.map("rtc", &map::RTC, Arc::new(Rtc::new(line(map::RTC_INTERRUPT), Arc::clone(&config.clock), &crew)?));
         let power_switch: Arc<dyn PowerSwitch> = Arc::new(switch.clone());
         slots.map("test", &map::TEST, Arc::new(Syscon::new(power_switch)));
         let wires = signals.iter().map(|signals| Arc::new(HartWires(Arc::clone(signals))) as Arc<dyn HartLines>);
@@ -135,7 +169,7 @@ impl Parts {
         } else {
             slots.map("clint", &map::CLINT, aclint);
         }
-        let virtio = virtio_devices(&mut config)?;
+        let virtio = virtio_devices(&mut config, &crew)?;
         let count = virtio.len();
         let virtio_count = u32::try_from(count).ok().filter(|count| *count <= map::VIRTIO_SLOTS);
         let virtio_count = virtio_count.ok_or(BoardError::Devices { count, max: map::VIRTIO_SLOTS })?;
@@ -154,13 +188,13 @@ impl Parts {
             if let Some(cache) = &cache {
                 hart.translate_with(Arc::clone(cache));
             }
-            Vcpu::new(id, hart)
+            Vcpu::new(id, hart, round_robin.is_none())
         });
         let vcpus = harts.collect();
         let console: Arc<dyn BusDevice> = uart.clone();
         let code_cache = cache;
         let supervisor = Supervisor { time, memory: Arc::clone(&memory), console, switch };
-        Ok(Self {
+        let parts = Self {
             gate,
             clock: config.clock,
             vcpus,
@@ -175,7 +209,37 @@ impl Parts {
             hardware_ad_updates: config.hardware_ad_updates,
             entropy: Mutex::new(config.entropy),
             device_tree: Mutex::new(Vec::new()),
-        })
+            round_robin,
+            setup,
+        };
+        Ok((parts, input))
+    }
+
+    /// Begins the record of the run, or compares the machine with that of the record. The machine is powered on.
+    pub(super) fn begin_log(&self, input: Option<Input>) -> Result<(), BoardError> {
+        let Some(round_robin) = &self.round_robin else { return Ok(()) };
+        let mut setup = self.setup;
+        // The tree has the command line, the place of the initial RAM disk and the number of devices in it.
+        setup.digest = self.device_tree().iter().fold(setup.digest ^ 0xcbf2_9ce4_8422_2325, |digest, byte| {
+            (digest ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        round_robin.set_log(match input {
+            None | Some(Input::Live) => Log::Nothing,
+            Some(Input::Record(out)) => Log::Record(Writer::new(out, &setup)?),
+            Some(Input::Replay(mut reader)) => {
+                if let Some(difference) = round_robin::difference(&setup, reader.setup()) {
+                    return Err(BoardError::AnotherMachine(difference));
+                }
+                let next = reader.next_entry()?;
+                Log::Replay(reader, next)
+            }
+        });
+        Ok(())
+    }
+
+    /// Makes a panic of the thread of all harts a fault of the machine.
+    pub(super) fn report_panic(&self) -> ReportPanic<'_> {
+        ReportPanic { id: 0, switch: &self.supervisor.switch }
     }
 
     /// Fills the memory and sends the harts to their reset vector. No hart runs meanwhile, and devices are as after their reset.
@@ -267,26 +331,51 @@ impl Parts {
     }
 }
 
+/// Puts ports between the machine's devices and their backends.
+fn ports(config: &mut BoardConfig, schedule: &super::RoundRobin, doorbell: &Arc<Doorbell>) -> Ports {
+    let inbox = Arc::new(Inbox::new(Arc::clone(doorbell)));
+    let live = !matches!(schedule.input, Input::Replay(_));
+    let serial = CharacterPort::new(0, Arc::clone(&config.serial), Arc::clone(&inbox), live);
+    config.serial = Arc::clone(&serial) as _;
+    let mut consoles = vec![serial];
+    if let Some(console) = &mut config.console {
+        let port = CharacterPort::new(1, Arc::clone(console), Arc::clone(&inbox), live);
+        *console = Arc::clone(&port) as _;
+        consoles.push(port);
+    }
+    let network = config.network.as_mut().map(|network| {
+        let mtu = match &schedule.input {
+            Input::Replay(reader) => reader.setup().mtu,
+            Input::Live | Input::Record(_) => network.backend.mtu(),
+        };
+        let backend = live.then(|| Arc::clone(&network.backend));
+        let port = NetworkPort::new(backend, mtu, Arc::clone(&inbox));
+        network.backend = Arc::clone(&port) as _;
+        port
+    });
+    Ports { inbox, consoles, network, paced: schedule.paced }
+}
+
 /// The virtio devices, in the order of their slots; Linux names disks in this order.
-fn virtio_devices(config: &mut BoardConfig) -> Result<Vec<Arc<dyn VirtioDevice>>, BoardError> {
+fn virtio_devices(config: &mut BoardConfig, crew: &Crew) -> Result<Vec<Arc<dyn VirtioDevice>>, BoardError> {
     let mut devices: Vec<Arc<dyn VirtioDevice>> = Vec::new();
     // Requests wait for the host's disk, so more queues than this gain nothing.
     let queues_count = u16::try_from(config.cpus.min(4)).unwrap_or(1);
     for disk in &config.disks {
         let options = block::Options { serial: disk.serial.clone(), queues_count };
-        devices.push(Arc::new(Block::new(Arc::clone(&disk.backend), &options)?));
+        devices.push(Arc::new(Block::new(Arc::clone(&disk.backend), &options, crew)?));
     }
     if let Some(Interface { backend, mac }) = &config.network {
-        devices.push(Arc::new(Network::new(Arc::clone(backend), *mac)?));
+        devices.push(Arc::new(Network::new(Arc::clone(backend), *mac, crew)?));
     }
     if let Some(backend) = &config.console {
-        devices.push(Arc::new(Console::new(Arc::clone(backend))?));
+        devices.push(Arc::new(Console::new(Arc::clone(backend), crew)?));
     }
     let entropy = match &mut config.entropy {
         Entropy::Host => Entropy::Host,
         seeded @ Entropy::Seeded(_) => Entropy::Seeded(seeded.next_u64().map_err(BoardError::Entropy)?),
     };
-    devices.push(Arc::new(EntropySource::new(entropy)?));
+    devices.push(Arc::new(EntropySource::new(entropy, crew)?));
     Ok(devices)
 }
 

@@ -22,6 +22,16 @@ pub(super) fn spawn(shared: &Arc<Shared>, events: mpsc::Receiver<Event>) -> io::
         devices_paused: false,
         halt: Halt::default(),
     };
+    if shared.parts.round_robin.is_some() {
+        let shared = Arc::clone(shared);
+        let body = move || {
+            if let Some(round_robin) = &shared.parts.round_robin {
+                round_robin.serve(&shared.parts);
+            }
+        };
+        driver.harts.push(thread::Builder::new().name("harts".into()).spawn(body)?);
+        return thread::Builder::new().name("board".into()).spawn(move || driver.run(&events));
+    }
     for id in 0..shared.parts.vcpus.len() {
         let shared = Arc::clone(shared);
         let body = move || {
@@ -89,6 +99,14 @@ impl Driver {
                     self.shared.parts.gate.release();
                 }
                 Event::Debug(request) => self.debug(request),
+                Event::Over => {
+                    if self.halt.reporter.is_some() {
+                        self.debug(Request::Interrupt);
+                        self.shared.parts.gate.release();
+                    } else {
+                        self.end(StopReason::Requested);
+                    }
+                }
                 Event::Fault(why) => self.end(StopReason::Fault(why)),
             }
             if self.shared.progress().state == State::Stopped {
@@ -222,6 +240,11 @@ impl Driver {
         self.moving = false;
         parts.flush_console();
         parts.clock.pause();
+        let closed = parts
+            .round_robin
+            .as_ref()
+            .map_or(Ok(()), |round_robin| round_robin.close(parts, reason != StopReason::Requested));
+        let reason = closed.map_or_else(|error| StopReason::Fault(error.to_string()), |()| reason);
         self.halt.report(Report::Ended(reason.clone()));
         let mut progress = self.shared.progress();
         progress.state = State::Stopped;

@@ -64,6 +64,27 @@ impl Gate {
         }
     }
 
+    /// The thread of all `count` harts waits for the gate to open for one of them; with the harts that do not pass. `None` when it never will again.
+    pub(super) fn enter_any(&self, count: usize) -> Option<(Pass<'_>, Vec<usize>)> {
+        let mut state = self.lock();
+        loop {
+            if state.ended {
+                return None;
+            }
+            if state.open && state.holds_count == 0 && state.staying.len() < count {
+                state.inside_count += 1;
+                return Some((Pass { gate: self }, state.staying.clone()));
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// Whether those inside may stay there.
+    pub(super) fn is_open(&self) -> bool {
+        let state = self.lock();
+        state.open && state.holds_count == 0
+    }
+
     /// Lets harts pass.
     pub(super) fn open(&self) {
         self.lock().open = true;

@@ -19,12 +19,15 @@ pub mod debug;
 mod driver;
 mod gate;
 mod hsm;
+mod input;
 mod power;
+mod round_robin;
 mod supervisor;
 #[cfg(test)]
 mod tests;
 mod vcpu;
 
+use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -32,6 +35,7 @@ use machine::backend::{BlockBackend, CharacterBackend, NetworkBackend};
 use machine::clock::Clock;
 use machine::entropy::Entropy;
 use machine::lifecycle::{IllegalTransition, Machine, State, Stats, StopReason, Verb};
+use machine::record;
 
 use crate::hart::stats::EngineStats;
 use crate::loader::{Images, LoadError};
@@ -86,6 +90,42 @@ pub struct BoardConfig {
     pub hardware_ad_updates: bool,
     /// What the translator may do.
     pub translator: translate::Options,
+    /// When the harts run.
+    pub schedule: Schedule,
+}
+
+/// When the harts of a machine run, and what their time is.
+#[derive(Default)]
+pub enum Schedule {
+    /// Each on a thread of the host, in the time of [`BoardConfig::clock`].
+    #[default]
+    Threads,
+    /// One after the other, in a time that follows from the instructions that they execute. Such a run can be repeated.
+    RoundRobin(Box<RoundRobin>),
+}
+
+/// A run that can be repeated: the machine has time and randomness of its own, in place of [`BoardConfig::clock`] and [`BoardConfig::entropy`].
+pub struct RoundRobin {
+    /// The seed of its randomness.
+    pub seed: u64,
+    /// Its wall clock at the beginning, in nanoseconds since 1970-01-01 UTC.
+    pub epoch_ns: u64,
+    /// Whether an idle guest waits as long as it wants to, since something may come from outside, or is taken to the next timer at once.
+    pub paced: bool,
+    /// What comes from outside.
+    pub input: Input,
+    /// The machine ends, or halts for its debugger, once so many instructions have retired on all harts together.
+    pub until: Option<u64>,
+}
+
+/// What comes into a machine from outside.
+pub enum Input {
+    /// What its backends bring.
+    Live,
+    /// What its backends bring, and a [record](machine::record) of it is written.
+    Record(Box<dyn Write + Send>),
+    /// What the record says. Backends only hear what the guest prints, and the network is not heard of at all.
+    Replay(record::Reader),
 }
 
 /// Why a machine could not be built.
@@ -117,6 +157,12 @@ pub enum BoardError {
     /// The device tree; the command line is the only part that can be wrong.
     #[error("the kernel's command line cannot be passed on: {0}")]
     DeviceTree(String),
+    /// The record of a run.
+    #[error(transparent)]
+    Record(#[from] record::RecordError),
+    /// A replay on another machine.
+    #[error("the record is of another machine: {0}; replay it with the flags and images of its recording")]
+    AnotherMachine(String),
     /// The host's random generator.
     #[error("the host gives no random numbers: {0}")]
     Entropy(std::io::Error),
@@ -159,8 +205,9 @@ impl Board {
     /// See [`BoardError`].
     pub fn new(config: BoardConfig) -> Result<Self, BoardError> {
         let (queue, events) = mpsc::channel();
-        let parts = Parts::build(config, queue.clone())?;
+        let (parts, input) = Parts::build(config, queue.clone())?;
         parts.power_on()?;
+        parts.begin_log(input)?;
         let progress = Progress { state: State::Created, reason: None, resets_count: 0 };
         let shared = Arc::new(Shared { parts, progress: Mutex::new(progress), changed: Condvar::new() });
         let driver = driver::spawn(&shared, events)?;

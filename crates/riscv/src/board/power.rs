@@ -8,6 +8,7 @@ use machine::lifecycle::{IllegalTransition, Verb};
 use super::build::Parts;
 use super::debug::Request;
 use super::gate::Gate;
+use super::input::Doorbell;
 use crate::hart::HartSignals;
 use crate::hart::debug::Stop;
 
@@ -21,6 +22,8 @@ pub(super) enum Event {
     Power(PowerRequest),
     /// A debugger wants something, or is to be told something.
     Debug(Request),
+    /// The machine has come to the end that was asked for. The gate is held.
+    Over,
     /// The guest cannot go on: why, in one line. The gate is held.
     Fault(String),
 }
@@ -30,12 +33,18 @@ pub(super) enum Event {
 pub(super) struct Switch {
     gate: Arc<Gate>,
     signals: Arc<[Arc<HartSignals>]>,
+    doorbell: Arc<Doorbell>,
     queue: mpsc::Sender<Event>,
 }
 
 impl Switch {
-    pub(super) fn new(gate: Arc<Gate>, signals: Arc<[Arc<HartSignals>]>, queue: mpsc::Sender<Event>) -> Self {
-        Self { gate, signals, queue }
+    pub(super) fn new(
+        gate: Arc<Gate>,
+        signals: Arc<[Arc<HartSignals>]>,
+        doorbell: Arc<Doorbell>,
+        queue: mpsc::Sender<Event>,
+    ) -> Self {
+        Self { gate, signals, doorbell, queue }
     }
 
     /// Has every hart come to the gate soon.
@@ -43,6 +52,7 @@ impl Switch {
         for signals in &*self.signals {
             signals.request_attention();
         }
+        self.doorbell.ring();
     }
 
     fn stop_for(&self, event: Event) {
@@ -55,6 +65,11 @@ impl Switch {
     /// A hart has stopped for the debugger.
     pub(super) fn stopped(&self, hart: usize, stop: Stop) {
         self.stop_for(Event::Debug(Request::Stopped { hart, stop }));
+    }
+
+    /// The machine has come to the end that was asked for.
+    pub(super) fn over(&self) {
+        self.stop_for(Event::Over);
     }
 
     /// The guest cannot go on.

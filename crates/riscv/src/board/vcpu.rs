@@ -1,6 +1,7 @@
 //! A hart's thread: runs the guest, sleeps when the guest does, and serves its supervisor calls.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::hsm::{Entry, HartState, Lifecycle};
 use super::power::Switch;
 use super::supervisor::{Supervisor, Then};
 use crate::hart::debug::Stop;
-use crate::hart::{Exit, Hart, HartSignals};
+use crate::hart::{Exact, Exit, Hart, HartSignals};
 use crate::sbi::pmu::Pmu;
 
 const A0: u8 = 10;
@@ -32,6 +33,23 @@ pub(super) struct Vcpu {
     core: Mutex<Core>,
     /// A debugger has the hart step: while its program counter is in this range.
     step: Mutex<Option<Range<u64>>>,
+    /// The hart has a thread of its own, which may sleep. Otherwise it only says that it waits.
+    threaded: bool,
+    waiting: AtomicBool,
+}
+
+/// How a hart without a thread comes back.
+pub(super) enum Exited {
+    /// With its turn used up, or not.
+    Used,
+    /// It waits for an interrupt.
+    Waits,
+    /// It goes to the gate; its registers no longer matter.
+    Leaves,
+    /// It stops for the debugger.
+    Stopped(Stop),
+    /// It can go no further: why.
+    Failed(String),
 }
 
 /// Where and how a hart begins after a reset of the machine.
@@ -46,10 +64,18 @@ pub(super) struct ResetVector {
 }
 
 impl Vcpu {
-    pub(super) fn new(id: usize, hart: Hart) -> Self {
+    pub(super) fn new(id: usize, hart: Hart, threaded: bool) -> Self {
         let signals = Arc::clone(hart.signals());
         let core = Mutex::new(Core { hart, pmu: Pmu::default() });
-        Self { id, signals, lifecycle: Lifecycle::new(HartState::Stopped), core, step: Mutex::new(None) }
+        Self {
+            id,
+            signals,
+            lifecycle: Lifecycle::new(HartState::Stopped),
+            core,
+            step: Mutex::new(None),
+            threaded,
+            waiting: AtomicBool::new(false),
+        }
     }
 
     /// The hart itself: waits until its thread is outside the gate.
@@ -71,6 +97,7 @@ impl Vcpu {
     pub(super) fn reset(&self, vector: ResetVector) {
         let mut core = self.core();
         self.signals.take_poll();
+        self.waiting.store(false, Ordering::Relaxed);
         core.pmu = Pmu::default();
         start(&mut core.hart, vector.entry, vector.fdt);
         core.hart.set_x(A2, vector.dynamic_info);
@@ -134,8 +161,64 @@ impl Vcpu {
         }
     }
 
-    /// Sleeps until there is something to do, or by mistake less long.
+    /// A hart without a thread of its own runs for what `exact` gives it at most. It is started, or about to be, and does not wait.
+    pub(super) fn advance_exactly(&self, exact: &mut Exact, vcpus: &[Self], supervisor: &Supervisor) -> Exited {
+        let mut core = self.core();
+        let core = &mut *core;
+        if let Some(Entry { address, opaque }) = self.lifecycle.take_start() {
+            start(&mut core.hart, address, opaque);
+        }
+        let step = self.step();
+        let exit = match &step {
+            Some(range) => {
+                let before = core.hart.instructions_retired();
+                let exit = core.hart.step_debugged(range);
+                // A trap counts as an instruction.
+                let used = core.hart.instructions_retired().wrapping_sub(before).max(1);
+                exact.left = exact.left.saturating_sub_unsigned(used);
+                Some(exit)
+            }
+            None => core.hart.run_exactly(exact),
+        };
+        match exit {
+            None | Some(Exit::Attention) => Exited::Used,
+            Some(Exit::Idle) if step.is_some() => Exited::Stopped(Stop::Step),
+            Some(Exit::Idle) => {
+                self.waiting.store(true, Ordering::Relaxed);
+                Exited::Waits
+            }
+            Some(Exit::SupervisorCall) => {
+                exact.look_due = true;
+                match supervisor.call(vcpus, self, core) {
+                    Then::Leave => Exited::Leaves,
+                    Then::Run if step.is_some() => Exited::Stopped(Stop::Step),
+                    Then::Run => Exited::Used,
+                }
+            }
+            Some(Exit::Debug(stop)) => Exited::Stopped(stop),
+            Some(Exit::Fault(why)) => Exited::Failed(format!("hart {}: {why}", self.id)),
+        }
+    }
+
+    /// Whether the hart waits for an interrupt; only of one without a thread of its own.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) && self.lifecycle.get() == HartState::Started
+    }
+
+    /// Whether a started hart does not wait, or no longer does.
+    pub(super) fn is_awake(&self) -> bool {
+        if self.waiting.load(Ordering::Relaxed) && self.core().hart.has_reason_to_wake() {
+            self.waiting.store(false, Ordering::Relaxed);
+        }
+        !self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps until there is something to do, or by mistake less long. Without a thread of its own it sleeps once it is back.
     pub(super) fn sleep(&self, core: &Core, time: &TimeSource) {
+        if !self.threaded {
+            self.waiting.store(true, Ordering::Relaxed);
+            return;
+        }
         let timeout = core.hart.next_deadline().map(|ticks| Duration::from_nanos(time.ns_until(ticks)));
         if timeout != Some(Duration::ZERO) {
             self.signals.sleep(timeout);
@@ -176,9 +259,9 @@ fn start(hart: &mut Hart, entry: u64, a1: u64) {
 }
 
 /// Turns a panic of the thread, which is a bug of ours, into a stop of the machine with a reason.
-struct ReportPanic<'a> {
-    id: usize,
-    switch: &'a Switch,
+pub(super) struct ReportPanic<'a> {
+    pub(super) id: usize,
+    pub(super) switch: &'a Switch,
 }
 
 impl Drop for ReportPanic<'_> {

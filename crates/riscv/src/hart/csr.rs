@@ -314,6 +314,12 @@ impl Hart {
         self.timers_pending = self.timers_expired(self.time.ticks());
     }
 
+    /// Whether an interrupt is pending that ends a `wfi`.
+    pub(crate) fn has_reason_to_wake(&mut self) -> bool {
+        self.look_at_timers();
+        self.pending_interrupts() & self.csrs.mie != 0
+    }
+
     /// The tick at which a timer interrupt that the hart has enabled becomes pending: how long an idle hart may sleep. `None` for never.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {

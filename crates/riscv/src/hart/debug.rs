@@ -227,35 +227,39 @@ impl Hart {
 
     /// [`Hart::run`] while someone looks.
     pub(crate) fn run_debugged(&mut self) -> Exit {
-        let traced = self.debug.as_ref().is_some_and(|debug| debug.tracer.is_some());
         loop {
-            if let Some(exit) = self.look() {
+            if let Some(exit) = self.look().or_else(|| self.execute_debugged()) {
                 return exit;
             }
-            let exit = if traced {
-                match self.stop_here() {
-                    Ok(Some(stop)) => Some(Exit::Debug(stop)),
-                    // A fetch that traps is for the execution to meet again.
-                    Ok(None) | Err(_) => self.execute_alone(),
-                }
-            } else {
-                self.execute_slice()
-            };
-            match exit {
-                None => {}
-                Some(Exit::Debug(stop @ Stop::Watchpoint { .. })) => {
-                    let before = self.retired();
-                    if let Some(exit) = self.execute_alone() {
-                        return exit;
-                    }
-                    // Not if the access has trapped.
-                    if self.retired() != before {
-                        return Exit::Debug(stop);
-                    }
-                }
-                Some(exit) => return exit,
+        }
+    }
+
+    /// [`Hart::run_exactly`] while someone looks.
+    pub(crate) fn run_debugged_exactly(&mut self) -> Option<Exit> {
+        while self.exact_left() > 0 {
+            self.look_if_due();
+            if let Some(exit) = self.execute_debugged() {
+                return Some(exit);
             }
         }
+        None
+    }
+
+    /// Executes a slice while someone looks.
+    fn execute_debugged(&mut self) -> Option<Exit> {
+        let exit = if self.debug.as_ref().is_some_and(|debug| debug.tracer.is_some()) {
+            match self.stop_here() {
+                Ok(Some(stop)) => Some(Exit::Debug(stop)),
+                // A fetch that traps is for the execution to meet again.
+                Ok(None) | Err(_) => self.execute_alone(),
+            }
+        } else {
+            self.execute_slice()
+        };
+        let Some(Exit::Debug(stop @ Stop::Watchpoint { .. })) = exit else { return exit };
+        let before = self.retired();
+        // It has not been touched if the access has trapped.
+        self.execute_alone().or_else(|| (self.retired() != before).then_some(Exit::Debug(stop)))
     }
 
     /// Executes one instruction or takes the trap that it causes, seen by the tracer.

@@ -85,6 +85,15 @@ pub enum Exit {
     Fault(String),
 }
 
+/// How far [`Hart::run_exactly`] is to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exact {
+    /// Instructions and traps to go; an exit may leave it a little below zero.
+    pub left: i64,
+    /// Interrupts, fences and timers are to be looked at before the next instruction.
+    pub look_due: bool,
+}
+
 /// A file of 64-bit registers. An index is a byte, so there are 256 of them and no index is out of bounds; 32 are the guest's.
 #[derive(Clone)]
 #[repr(transparent)]
@@ -151,6 +160,8 @@ pub struct Hart {
     pub(crate) time: Arc<dyn TimeSource>,
     /// What it has done, but for the instructions.
     pub(crate) stats: EngineStats,
+    /// Inside [`Self::run_exactly`].
+    pub(crate) exact: Option<Exact>,
     /// While someone looks at the hart.
     pub(crate) debug: Option<Box<Debug>>,
 }
@@ -200,6 +211,7 @@ impl Hart {
             bus,
             time,
             stats: EngineStats::default(),
+            exact: None,
             debug: None,
         };
         hart.reset(0);

@@ -36,7 +36,7 @@ use machine::address::PAGE_SIZE;
 
 use crate::hart::block::{BLOCK_INSTRUCTIONS_MAX, Block, BlockRef, COUNT, Cursor, DONE, Flow, Parts, Side};
 use crate::hart::trap::Trap;
-use crate::hart::{Exit, Fence, Hart, Privilege};
+use crate::hart::{Exact, Exit, Fence, Hart, Privilege};
 use crate::isa::decode;
 use crate::translate::{After, CodeCache};
 
@@ -174,17 +174,51 @@ impl Hart {
         self.signals.leave();
     }
 
+    /// As [`Self::run`], but for at most [`Exact::left`] instructions and traps, which it counts down; `None` once none are left. Nothing
+    /// that other threads do has an influence on the instruction before which anything happens: attention is not looked at, and interrupts and fences
+    /// are where [`Exact::look_due`] says so, and where an instruction of the hart's own has made an interrupt deliverable.
+    pub fn run_exactly(&mut self, exact: &mut Exact) -> Option<Exit> {
+        self.exact = Some(*exact);
+        self.enter_guest();
+        // This is no look at interrupts: entries that the hart must not have are dropped before it executes anything.
+        self.withdrawals.look(&self.memory, &mut self.tlb);
+        let exit = if self.debug.is_some() { self.run_debugged_exactly() } else { self.run_slices_exactly() };
+        self.leave_guest();
+        *exact = self.exact.take().unwrap_or_default();
+        exit
+    }
+
+    fn run_slices_exactly(&mut self) -> Option<Exit> {
+        while self.exact_left() > 0 {
+            self.look_if_due();
+            if let Some(exit) = self.execute_slice() {
+                return Some(exit);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn exact_left(&self) -> i64 {
+        self.exact.map_or(0, |exact| exact.left)
+    }
+
+    pub(crate) fn look_if_due(&mut self) {
+        if self.exact.as_mut().is_some_and(|exact| std::mem::take(&mut exact.look_due)) {
+            self.look();
+        }
+    }
+
     /// Interprets some thousand instructions.
     pub(crate) fn execute_slice(&mut self) -> Option<Exit> {
         let cache = self.translator.cache.as_ref();
-        self.begin_slice(cache.map_or(SLICE, |cache| i64::from(cache.options().slice.max(1))));
-        self.execute(false)
+        let slice = cache.map_or(SLICE, |cache| i64::from(cache.options().slice.max(1)));
+        let instructions = self.exact.map_or(slice, |exact| exact.left.min(slice));
+        self.execute(instructions, false)
     }
 
     /// Interprets one instruction, or takes the trap that it causes.
     pub(crate) fn execute_one(&mut self) -> Option<Exit> {
-        self.begin_slice(1);
-        self.execute(true)
+        self.execute(1, true)
     }
 
     /// Executes one instruction, or takes one trap or interrupt. `None` if nothing else happened.
@@ -230,8 +264,9 @@ impl Hart {
         self.budget = instructions;
     }
 
-    /// Executes a slice. `single`: blocks of one instruction.
-    fn execute(&mut self, single: bool) -> Option<Exit> {
+    /// Executes a slice of so many `instructions`. `single`: blocks of one instruction.
+    fn execute(&mut self, instructions: i64, single: bool) -> Option<Exit> {
+        self.begin_slice(instructions);
         let translating = !single && self.debug.is_none();
         let cache = self.translator.cache.clone().filter(|_| translating);
         if let Some(cache) = &cache {
@@ -244,6 +279,9 @@ impl Hart {
                 cache.flush();
             }
         }
+        if let Some(exact) = &mut self.exact {
+            exact.left -= instructions - self.budget;
+        }
         exit
     }
 
@@ -252,7 +290,7 @@ impl Hart {
         let mut from = From::Nowhere;
         // The rest of the slice is less than a unit.
         let mut ending = false;
-        while self.budget > 0 && !self.signals.is_polled() {
+        while self.budget > 0 && (self.exact.is_some() || !self.signals.is_polled()) {
             if self.blocks.is_full() {
                 from = From::Nowhere;
                 self.block = self.blocks.clear();
@@ -313,7 +351,12 @@ impl Hart {
                 Flow::Find | Flow::Resume | Flow::Translated | Flow::Done => {}
                 Flow::LinkNext => from = From::Block(self.block, Side::Next),
                 Flow::LinkTaken => from = From::Block(self.block, Side::Taken),
-                Flow::Look => return None,
+                Flow::Look => {
+                    if let Some(exact) = &mut self.exact {
+                        exact.look_due = true;
+                    }
+                    return None;
+                }
                 Flow::Trap => {
                     if let Some(exit) = self.raise() {
                         return Some(exit);

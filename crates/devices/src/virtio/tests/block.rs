@@ -97,7 +97,9 @@ const ALL: u64 = feature::SEG_MAX | feature::BLK_SIZE | feature::FLUSH | feature
 
 fn machine_of(disk: Arc<Memory>, queues_count: u16, features: u64) -> Machine {
     let options = Options { serial: "disk-serial-number-that-is-long".into(), queues_count };
-    let block = Arc::new(Block::new(Arc::clone(&disk) as Arc<dyn BlockBackend>, &options).unwrap());
+    let block = Arc::new(
+        Block::new(Arc::clone(&disk) as Arc<dyn BlockBackend>, &options, &crate::worker::Crew::Threads).unwrap(),
+    );
     let mut driver = Driver::start(Arc::clone(&block) as Arc<dyn VirtioDevice>, features);
     block.drain();
     let header = driver.allocate(1 << 16);

@@ -38,7 +38,9 @@ impl CharacterBackend for Terminal {
 
 fn console(features: u64) -> (Arc<Terminal>, Arc<Console>, Driver, u64) {
     let terminal = Arc::new(Terminal::default());
-    let console = Arc::new(Console::new(Arc::clone(&terminal) as Arc<dyn CharacterBackend>).unwrap());
+    let console = Arc::new(
+        Console::new(Arc::clone(&terminal) as Arc<dyn CharacterBackend>, &crate::worker::Crew::Threads).unwrap(),
+    );
     let mut driver = Driver::start(Arc::clone(&console) as Arc<dyn VirtioDevice>, features);
     let data = driver.allocate(4 << 20);
     (terminal, console, driver, data)
@@ -159,7 +161,9 @@ fn the_size_is_told_at_the_first_output() {
 #[test]
 fn emergency_output_needs_no_queues() {
     let terminal = Arc::new(Terminal::default());
-    let console = Arc::new(Console::new(Arc::clone(&terminal) as Arc<dyn CharacterBackend>).unwrap());
+    let console = Arc::new(
+        Console::new(Arc::clone(&terminal) as Arc<dyn CharacterBackend>, &crate::worker::Crew::Threads).unwrap(),
+    );
     let driver = Driver::idle(console);
     driver.write(0x108, u32::from(b'!'));
     driver.transport.write(0x100, Width::Word, 0x41);

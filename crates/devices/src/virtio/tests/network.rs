@@ -56,7 +56,9 @@ const TX: usize = TRANSMIT as usize;
 
 fn machine(features: u64) -> Machine {
     let cable = Arc::new(Cable::default());
-    let network = Arc::new(Network::new(Arc::clone(&cable) as Arc<dyn NetworkBackend>, MAC).unwrap());
+    let network = Arc::new(
+        Network::new(Arc::clone(&cable) as Arc<dyn NetworkBackend>, MAC, &crate::worker::Crew::Threads).unwrap(),
+    );
     let mut driver = Driver::start(Arc::clone(&network) as Arc<dyn VirtioDevice>, features);
     network.drain();
     let data = driver.allocate(4 << 20);

@@ -2,6 +2,7 @@
 
 mod debug;
 mod life;
+mod round_robin;
 mod sbi;
 
 use std::time::Duration;
@@ -109,6 +110,7 @@ fn config(cpus: u32, images: Images) -> (BoardConfig, Arc<Terminal>) {
         clock: Arc::new(Clock::new()),
         hardware_ad_updates: true,
         translator: crate::translate::Options::default(),
+        schedule: Schedule::default(),
     };
     (config, terminal)
 }
