@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`raw`] | a disk that is a file, byte for byte, or a block device |
+//! | [`scratch`] | a disk whose changes are forgotten |
 //! | [`copy`] | copying and making disk files |
 //!
 //! Every disk in use is locked, so that two machines cannot write one: exclusively where it can be written, shared where it is only read.
@@ -14,9 +15,11 @@ use std::path::{Path, PathBuf};
 
 pub mod copy;
 pub mod raw;
+pub mod scratch;
 
 pub use copy::{clone_file, create, grow};
 pub use raw::RawDisk;
+pub use scratch::ScratchDisk;
 
 /// Why a disk cannot be had. Each message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]

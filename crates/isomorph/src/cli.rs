@@ -171,6 +171,46 @@ impl EngineArgs {
     }
 }
 
+/// The flags that make a run one that can be repeated.
+#[derive(Debug, Default, Args)]
+pub struct RepeatArgs {
+    /// Let time follow from the instructions executed: with the same input, a run is the same again to the instruction
+    #[arg(long, help_heading = "Repeatable runs")]
+    pub deterministic: bool,
+
+    /// The seed of the guest's randomness [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "replay", help_heading = "Repeatable runs")]
+    pub seed: Option<u64>,
+
+    /// Write all that comes from outside to FILE, for --replay; the guest's changes of its disks are forgotten at the end
+    #[arg(long, value_name = "FILE", conflicts_with = "replay", help_heading = "Repeatable runs")]
+    pub record: Option<PathBuf>,
+
+    /// Run again what was recorded in FILE, without keyboard and network; the disks stay as they are
+    #[arg(long, value_name = "FILE", help_heading = "Repeatable runs")]
+    pub replay: Option<PathBuf>,
+
+    /// Stop once N instructions have been executed, and show the registers; with --gdb, halt for the debugger
+    #[arg(long, value_name = "N", help_heading = "Repeatable runs")]
+    pub until: Option<u64>,
+}
+
+impl RepeatArgs {
+    /// Whether any of them is given.
+    pub fn is_asked_for(&self) -> bool {
+        self.deterministic
+            || self.seed.is_some()
+            || self.record.is_some()
+            || self.replay.is_some()
+            || self.until.is_some()
+    }
+
+    /// Whether the machine's disks are left as they are.
+    pub fn forgets_disks(&self) -> bool {
+        self.record.is_some() || self.replay.is_some()
+    }
+}
+
 /// The flags that let one see into a machine.
 #[derive(Clone, Debug, Default, Args)]
 pub struct DebugArgs {
@@ -217,6 +257,10 @@ Seeing into it:
   isomorph run --kernel vmlinux --gdb 1234      then: gdb-multiarch vmlinux -ex 'target remote :1234'
   isomorph run --kernel vmlinux --trace=boot.trace --trace-range 80200000-80201fff
   isomorph run debian --stats=run.json
+
+Running it again:
+  isomorph run debian --record session          then: isomorph run debian --replay session
+  isomorph run debian --replay session --until 2000000000 --gdb 1234
 
 The machine of an image keeps its disk: run it again under the same name and it goes on where it was; `isomorph rm`
 forgets it. Exit status: 0 when the guest powers itself off, 1 when it fails, 2 for a wrong command line.")]
@@ -281,9 +325,15 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Network")]
     pub no_network: bool,
 
-    /// How to see into it
+    /// What executes it
     #[command(flatten)]
     pub engine: EngineArgs,
+
+    /// Whether it can be run again
+    #[command(flatten)]
+    pub repeat: RepeatArgs,
+
+    /// How to see into it
 
     #[command(flatten)]
     pub debug: DebugArgs,

@@ -5,6 +5,7 @@
 //! | [`cli`] | the command line |
 //! | [`run`] | `isomorph run`: a machine in the foreground |
 //! | [`program`] | `isomorph run ./program` |
+//! | [`repeat`] | `--deterministic`, `--record`, `--replay` |
 //! | [`images`] | `isomorph image` |
 //! | [`list`] | `isomorph ps`, `isomorph rm` |
 //! | [`doctor`] | `isomorph doctor` |
@@ -26,6 +27,7 @@ mod images;
 mod list;
 mod program;
 mod progress;
+mod repeat;
 mod run;
 mod size;
 mod terminal;

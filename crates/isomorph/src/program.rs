@@ -74,6 +74,11 @@ fn program(args: &RunArgs, path: &Path) -> Result<Program> {
         "{} is a program: it has the host's files and network, and takes no machine's flags",
         path.display()
     );
+    ensure!(
+        !args.repeat.is_asked_for(),
+        "{} is a program: it shares the host's time, files and processes, so that its run cannot be repeated; run it inside a machine for that",
+        path.display()
+    );
     let name = args.argv0.clone().unwrap_or_else(|| path.into());
     Ok(Program {
         path: path.into(),

@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 use debugger::system::System;
-use disk::RawDisk;
+use disk::{RawDisk, ScratchDisk};
 use machine::backend::{BlockBackend, CharacterBackend, CharacterSink, NetworkBackend};
 use machine::clock::Clock;
 use machine::entropy::Entropy;
@@ -26,6 +26,7 @@ use crate::debugging::{RunStats, describe_fault, finish_trace};
 use crate::home::{Home, MachineDirectory, RECORD_VERSION, Record};
 use crate::images;
 use crate::progress::{Bar, Unit};
+use crate::repeat::Unplugged;
 use crate::size::human_bytes;
 
 /// What a machine starts from, whether it came from an image or from files.
@@ -147,20 +148,27 @@ fn open_network(args: &RunArgs, clock: &Arc<Clock>) -> Result<Arc<dyn NetworkBac
 /// Builds the machine, runs it until it stops, and says what came of it.
 fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
     let clock = Arc::new(Clock::new());
-    let network = if args.no_network { None } else { Some(open_network(args, &clock)?) };
+    let network = match (args.no_network, &args.repeat.replay) {
+        (true, _) => None,
+        (false, Some(_)) => Some(Arc::new(Unplugged) as Arc<dyn NetworkBackend>),
+        // The host's time is its own: those whom it talks to live in that, whatever the guest's time is.
+        (false, None) => Some(open_network(args, &clock)?),
+    };
     let console = match args.console {
         ConsoleKind::None => None,
         _ => Some(Console::open().context("cannot use this terminal")?),
     };
     let wire =
         |kind| console.clone().filter(|_| args.console == kind).map(|console| console as Arc<dyn CharacterBackend>);
+    let scratch = |backend| Arc::new(ScratchDisk::new(backend)) as Arc<dyn BlockBackend>;
+    let keep = |backend| if args.repeat.forgets_disks() { scratch(backend) } else { backend };
     let disk = |(index, backend)| Disk { backend, serial: format!("isomorph-{index}") };
     let board = Arc::new(Board::new(BoardConfig {
         cpus: args.cpus,
         memory_bytes: args.memory.0,
         images: guest.images,
         arguments: guest.arguments,
-        disks: guest.disks.into_iter().enumerate().map(disk).collect(),
+        disks: guest.disks.into_iter().map(keep).enumerate().map(disk).collect(),
         network: network.map(|backend| Interface { backend, mac: mac(args) }),
         serial: wire(ConsoleKind::Serial).unwrap_or_else(|| Arc::new(Nowhere)),
         console: wire(ConsoleKind::Virtio),
@@ -168,7 +176,7 @@ fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
         clock,
         hardware_ad_updates: true,
         translator: args.engine.options(),
-        schedule: riscv::board::Schedule::Threads,
+        schedule: args.repeat.schedule(args.console != ConsoleKind::None || !args.no_network)?,
     })?);
     let monitor = Arc::new(Monitor { board: Arc::clone(&board), signal: AtomicI32::new(0) });
     watch_signals(&monitor, console.clone())?;
@@ -190,6 +198,7 @@ fn run_guest(args: &RunArgs, guest: Guest) -> Result<ExitCode> {
         console.close();
     }
     finish_trace(trace.as_ref())?;
+    args.repeat.tell_end(&board, &reason);
     args.debug.tell_stats(|| stats(&board))?;
     if let StopReason::Fault(_) = &reason {
         eprint!("{}", describe_fault(&board, &symbols));

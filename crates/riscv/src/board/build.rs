@@ -137,6 +137,10 @@ impl Parts {
             crew = Crew::Inline(Arc::clone(&roster));
             let ports = ports(&mut config, &schedule, &doorbell);
             (setup.seed, setup.epoch_ns) = (schedule.seed, schedule.epoch_ns);
+            if let Some(network) = &config.network {
+                setup.digest =
+                    network.mac.iter().fold(setup.digest, |digest, byte| digest.rotate_left(8) ^ u64::from(*byte));
+            }
             setup.mtu = config.network.as_ref().map_or(0, |network| network.backend.mtu());
             let clock = Arc::clone(&config.clock);
             round_robin = Some(RoundRobin::new(clock, roster, ports, Arc::clone(&doorbell), schedule.until));

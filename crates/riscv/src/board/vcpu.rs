@@ -196,6 +196,7 @@ impl Vcpu {
                 }
             }
             Some(Exit::Debug(stop)) => Exited::Stopped(stop),
+            Some(Exit::Exception(trap)) => Exited::Failed(format!("hart {}: {trap:?} outside of any program", self.id)),
             Some(Exit::Fault(why)) => Exited::Failed(format!("hart {}: {why}", self.id)),
         }
     }

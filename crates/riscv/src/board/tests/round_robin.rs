@@ -103,8 +103,10 @@ fn repeatable(cpus: u32, images: Images, schedule: RoundRobin, options: Options)
     (Board::new(config).expect("builds"), terminal)
 }
 
+type Outcome = (Vec<String>, u64, String, Vec<u64>);
+
 /// What a run comes to: each hart's line, which has its program counter and its instructions, the time, what is printed, and the results.
-fn outcome(board: &Board, terminal: &Terminal) -> (Vec<String>, u64, String, Vec<u64>) {
+fn outcome(board: &Board, terminal: &Terminal) -> Outcome {
     let results = (0..12).map(|index| result(board, index)).collect();
     (board.describe_harts(), board.stats().time_ns, terminal.text(), results)
 }
@@ -187,7 +189,7 @@ fn replay(bytes: &[u8]) -> RoundRobin {
     RoundRobin { seed: reader.setup().seed, ..schedule(Input::Replay(reader)) }
 }
 
-fn recorded() -> (Vec<u8>, (Vec<String>, u64, String, Vec<u64>)) {
+fn recorded() -> (Vec<u8>, Outcome) {
     let tape = Tape::default();
     let input = Input::Record(Box::new(tape.clone()));
     let (board, terminal) = repeatable(1, echo(), schedule(input), Options::default());
