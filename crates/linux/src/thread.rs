@@ -324,7 +324,8 @@ fn fork(thread: &mut Thread, birth: Birth) -> Result<i64, i64> {
         // The parent's translations are in memory that both could write.
         let code = new_cache();
         if let Some(cache) = &code {
-            thread.hart.translate_with(Arc::clone(cache));
+            thread.hart.translate_after_fork(Arc::clone(cache));
+            std::mem::forget(process.code().take());
         }
         *process.code() = code;
         prepare(&mut thread.hart, birth);

@@ -241,6 +241,13 @@ impl Hart {
         self.translator.attach(cache);
     }
 
+    /// As [`Self::translate_with`], in the child of a fork: what was decoded is kept. The parent's cache is neither used nor freed, which would
+    /// copy its pages; so forget every other handle of it, too.
+    pub fn translate_after_fork(&mut self, cache: Arc<CodeCache>) {
+        std::mem::forget(self.translator.cache.take());
+        self.translator.attach(cache);
+    }
+
     /// The other side's handle.
     #[must_use]
     pub fn signals(&self) -> &Arc<HartSignals> {

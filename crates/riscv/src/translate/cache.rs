@@ -36,6 +36,8 @@ use crate::hart::block::AddressHasher;
 
 /// Bytes of code that a unit takes on average at least: bounds their number.
 const UNIT_BYTES_MIN: usize = 128;
+/// Where the next cache of this process, or of a child of it, begins to count: no two have a generation in common.
+static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
 /// A jump that leads to a unit.
 #[derive(Clone, Copy, Debug)]
@@ -163,7 +165,9 @@ impl CodeCache {
             leave_written: at(offsets.leave_written),
         };
         let floor = arena.used();
-        let index = (0..options.code_bytes / UNIT_BYTES_MIN + 1).map(|_| AtomicPtr::default()).collect();
+        // The host gives zeroes without touching them: programs start often.
+        // SAFETY: zeroes are null pointers.
+        let index = unsafe { Box::new_zeroed_slice(options.code_bytes / UNIT_BYTES_MIN + 1).assume_init() };
         let inner = Inner {
             arena,
             units: HashMap::default(),
@@ -177,7 +181,7 @@ impl CodeCache {
             flat,
             stubs,
             base,
-            generation: AtomicU64::new(1),
+            generation: AtomicU64::new(GENERATIONS.fetch_add(1 << 40, Ordering::Relaxed)),
             running: AtomicU32::new(0),
             flushing: AtomicBool::new(false),
             index,
