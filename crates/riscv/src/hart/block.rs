@@ -38,8 +38,8 @@ use crate::mmu::tlb::Context;
 
 /// Instructions in a block at most. With four bytes each, offsets inside fit a byte when halved.
 pub(crate) const BLOCK_INSTRUCTIONS_MAX: usize = 62;
-/// Slots kept by one hart before all are dropped: some 40 MiB.
-const SLOTS_MAX: usize = 1 << 21;
+/// Slots kept by one hart before all are dropped: some 80 MiB.
+const SLOTS_MAX: usize = 1 << 22;
 const JUMPS: usize = 1 << 14;
 
 /// How a run of handlers ended. One byte, since only results in one register let calls be jumps.

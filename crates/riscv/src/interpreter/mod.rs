@@ -487,10 +487,10 @@ impl Hart {
     /// Decodes at most `limit` instructions from `pc`, which is at `physical`.
     fn assemble(&mut self, pc: u64, physical: u64, limit: usize) -> Result<Parts, Trap> {
         let mut parts = Parts {
-            slots: Vec::new(),
+            slots: Vec::with_capacity(16),
             count: 0,
             long: 0,
-            source: Vec::new(),
+            source: Vec::with_capacity(32),
             physical,
             second_half: None,
             taken: 0,

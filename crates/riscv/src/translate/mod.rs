@@ -158,8 +158,28 @@ impl Hart {
         let (pc, context) = (self.pc, self.tlb.fetch_context());
         self.translator.enter_jump(pc, context, code);
         self.translator.page = if cache.is_flat() { 0 } else { pc & !0xfff };
-        let exit = enter(self, cache, code);
+        self.translator.enter_unit(key, code);
+        let mut exit = enter(self, cache, code);
+        while exit == LEFT
+            && let Some(code) = self.next_unit(cache)
+        {
+            exit = enter(self, cache, code);
+        }
         self.after(exit, cache)
+    }
+
+    /// System machines: the unit at the program counter, if it is at hand. A new address space knows no jumps, but its code is often known.
+    fn next_unit(&mut self, cache: &CodeCache) -> Option<u64> {
+        let go_on = self.budget > 0 && !self.signals.is_polled() && self.translator.generation == cache.generation();
+        if cache.is_flat() || !go_on {
+            return None;
+        }
+        let pc = self.pc;
+        let code = self.translator.unit(self.tlb.fetch(pc)? | pc & 0xfff)?;
+        let context = self.tlb.fetch_context();
+        self.translator.enter_jump(pc, context, code);
+        self.translator.page = pc & !0xfff;
+        Some(code)
     }
 
     /// What the value that translated code ended with means.

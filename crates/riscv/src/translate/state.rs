@@ -30,6 +30,10 @@ pub(crate) struct Jump {
     unused: u64,
 }
 
+/// Units that a hart finds by their keys without the cache; a power of two.
+const UNITS: usize = 1 << 14;
+/// No key is odd.
+const NO_UNIT: (u64, u64) = (1, 0);
 const NONE: Jump = Jump { pc: 1, context: 0, code: 0, unused: 0 };
 
 /// Offset in the hart of what fetches now mean.
@@ -92,6 +96,8 @@ pub(crate) struct HartState {
     /// There is no room for more units: all are to be dropped at the end of the slice.
     pub(crate) flush_due: bool,
     table: Box<[Jump]>,
+    /// Where units are, by their keys: what a new address space, whose jumps are not known yet, finds first.
+    units: Box<[(u64, u64)]>,
 }
 
 impl HartState {
@@ -113,6 +119,7 @@ impl HartState {
             samples: Samples::default(),
             flush_due: false,
             table: Box::new([]),
+            units: Box::new([]),
         }
     }
 
@@ -120,6 +127,7 @@ impl HartState {
     pub(crate) fn attach(&mut self, cache: Arc<CodeCache>) {
         self.table = vec![NONE; JUMPS].into_boxed_slice();
         self.jumps = self.table.as_mut_ptr();
+        self.units = vec![NO_UNIT; UNITS].into_boxed_slice();
         let stubs = cache.stubs();
         (self.leave, self.leave_to, self.call_out) = (stubs.leave, stubs.leave_to, stubs.call_out);
         self.generation = cache.generation();
@@ -129,6 +137,23 @@ impl HartState {
     /// Forgets where units are.
     pub(crate) fn forget_jumps(&mut self) {
         self.table.fill(NONE);
+        self.units.fill(NO_UNIT);
+    }
+
+    fn unit_index(key: u64) -> usize {
+        host_size(key >> 1 ^ key >> 15) & (UNITS - 1)
+    }
+
+    /// The host address of the unit with `key`, if it was noted.
+    pub(crate) fn unit(&self, key: u64) -> Option<u64> {
+        self.units.get(Self::unit_index(key)).filter(|unit| unit.0 == key).map(|unit| unit.1)
+    }
+
+    /// Notes where the unit with `key` is.
+    pub(crate) fn enter_unit(&mut self, key: u64, code: u64) {
+        if let Some(unit) = self.units.get_mut(Self::unit_index(key)) {
+            *unit = (key, code);
+        }
     }
 
     /// Notes where the unit for `pc` is.
