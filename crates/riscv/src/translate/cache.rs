@@ -26,7 +26,7 @@ use codegen::arena::{Arena, ArenaError};
 use machine::memory::GuestMemory;
 use machine::memory::code::{Changed, Maker};
 
-use super::emit::{self, Emitted, Exit, Mark};
+use super::emit::{self, Emitted, Exit, Kind, Mark};
 use super::gather::{self, Piece, Source};
 use super::mapping::Mapping;
 use super::options::Options;
@@ -57,6 +57,7 @@ pub(crate) struct Unit {
     pc: u64,
     /// Key minus place.
     origin: u64,
+    kind: Kind,
     pieces: Vec<Piece>,
     mapping: Mapping,
     marks: Vec<Mark>,
@@ -222,7 +223,7 @@ impl CodeCache {
     /// How many regions there are.
     #[cfg(test)]
     pub(super) fn regions_count(&self) -> usize {
-        self.lock().units.values().filter(|unit| unit.pieces.len() > 1).count()
+        self.lock().units.values().filter(|unit| unit.kind == Kind::Region).count()
     }
 
     pub(super) fn stubs(&self) -> &Stubs {
@@ -313,17 +314,24 @@ impl CodeCache {
         }
         watch(&mut inner.maker);
         let piece = gather::piece(source, place).ok_or(Untranslated::Impossible)?;
-        self.publish(&mut inner, (key, pc), place, vec![piece], Mapping::DEFAULT)
+        self.publish(&mut inner, (key, pc), place, Kind::Block, vec![piece], Mapping::DEFAULT)
     }
 
     /// Makes a region around the block with `key`, which is at `place` of `source`. `watch` is called before the source is read.
     pub(super) fn translate_region(&self, key: u64, place: u64, source: &impl Source, watch: impl FnOnce(&mut Maker)) {
         let mut inner = self.lock();
-        let Some(pc) = inner.units.get(&key).filter(|unit| unit.pieces.len() == 1).map(|unit| unit.pc) else { return };
+        let Some(pc) = inner.units.get(&key).filter(|unit| unit.kind == Kind::Block).map(|unit| unit.pc) else {
+            return;
+        };
         watch(&mut inner.maker);
-        if let Some(Region { pieces, mapping }) = regions::around(source, place)
-            && self.publish(&mut inner, (key, pc), place, pieces, mapping).is_ok()
-        {
+        let Some(Region { pieces, mapping }) = regions::around(source, place) else {
+            // Nothing better is to be had: not to be tried again.
+            if let Some(unit) = inner.units.get_mut(&key) {
+                unit.kind = Kind::Region;
+            }
+            return;
+        };
+        if self.publish(&mut inner, (key, pc), place, Kind::Region, pieces, mapping).is_ok() {
             self.regions_made.fetch_add(1, Ordering::Relaxed);
             // Others still know the block's unit.
             self.generation.fetch_add(1, Ordering::SeqCst);
@@ -335,10 +343,12 @@ impl CodeCache {
         inner: &mut Inner,
         (key, pc): (u64, u64),
         place: u64,
+        kind: Kind,
         pieces: Vec<Piece>,
         mapping: Mapping,
     ) -> Result<u64, Untranslated> {
-        let emitted = emit::emit(&pieces, place, mapping, self.flat, &self.options).ok_or(Untranslated::Impossible)?;
+        let emitted =
+            emit::emit(&pieces, place, kind, mapping, self.flat, &self.options).ok_or(Untranslated::Impossible)?;
         let Emitted { code, marks, mut exits, mapping } = emitted;
         let published = self.published.load(Ordering::Relaxed);
         let (Some(slot), Some(start)) = (self.index.get(published), inner.arena.allocate(&code)) else {
@@ -349,8 +359,18 @@ impl CodeCache {
         }
         let end = start + u32::try_from(code.len()).unwrap_or(0);
         let origin = key.wrapping_sub(place);
-        let mut unit =
-            Box::new(Unit { start, end, pc, origin, pieces, mapping, marks, _exits: exits, incoming: Vec::new() });
+        let mut unit = Box::new(Unit {
+            start,
+            end,
+            pc,
+            origin,
+            kind,
+            pieces,
+            mapping,
+            marks,
+            _exits: exits,
+            incoming: Vec::new(),
+        });
         if let Some(mut old) = inner.units.remove(&key) {
             unit.incoming = std::mem::take(&mut old.incoming);
             for incoming in &unit.incoming {

@@ -30,6 +30,15 @@ use crate::hart::Hart;
 use crate::hart::block::Block;
 use crate::interpreter::single_block;
 
+/// What a unit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A basic block.
+    Block,
+    /// A loop, or several blocks.
+    Region,
+}
+
 /// Why a unit is left, apart from jumps to an address known only then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
@@ -125,13 +134,20 @@ pub(super) struct Emitter<'a> {
 }
 
 /// Emits a unit that is entered at the piece at `entry`. Registers are assigned by `mapping` inside.
-pub(super) fn emit(pieces: &[Piece], entry: u64, mapping: Mapping, flat: bool, options: &Options) -> Option<Emitted> {
+pub(super) fn emit(
+    pieces: &[Piece],
+    entry: u64,
+    kind: Kind,
+    mapping: Mapping,
+    flat: bool,
+    options: &Options,
+) -> Option<Emitted> {
     let first = pieces.first()?;
     let mut emitter = Emitter {
         asm: Assembler::new(),
         options,
         flat,
-        is_region: pieces.len() > 1,
+        is_region: kind == Kind::Region,
         unit_mapping: mapping,
         mapping,
         line: *first.lines.first()?,

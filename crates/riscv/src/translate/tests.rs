@@ -353,3 +353,12 @@ fn a_tiny_arena_is_emptied_again_and_again() {
     assert_eq!(left, expected);
     assert!(hart.translator.cache.as_ref().unwrap().stats().flushes > 2);
 }
+
+/// A hot loop of one block becomes a region once, not again at each sample.
+#[test]
+fn a_loop_of_one_block_is_translated_twice_at_most() {
+    let code = assemble("lui s1,16\nagain: addi s1,s1,-1\nadd a0,a0,s1\nbne s1,zero,again\nwfi", RAM).unwrap();
+    let (_, hart) = run(&code, Some(regions(100)), 1);
+    let units = hart.translator.cache.as_ref().unwrap().stats().units;
+    assert!(units <= 8, "{units} units");
+}
