@@ -68,3 +68,8 @@ fn processes() {
 fn events() {
     compare("events");
 }
+
+#[test]
+fn files() {
+    compare("files");
+}

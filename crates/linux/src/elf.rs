@@ -33,8 +33,11 @@ pub enum ElfError {
     #[error("it cannot be read: {0}")]
     Read(std::io::Error),
     /// It is for something else.
-    #[error("it is no executable for riscv64 Linux")]
+    #[error("not a program for riscv64 Linux")]
     NotRiscv,
+    /// It is a program of the named processor.
+    #[error("not a RISC-V program ({0} ELF); {hint}", hint = if *.0 == HOST { "run it directly" } else { "run it on such a machine" })]
+    Foreign(&'static str),
     /// Its headers contradict themselves or the file.
     #[error("its ELF headers are damaged: {0}")]
     Damaged(&'static str),
@@ -102,6 +105,28 @@ pub fn is_riscv(start: &[u8]) -> bool {
     start.len() >= 20 && start.starts_with(b"\x7fELF\x02\x01") && half(start, 18) == EM_RISCV
 }
 
+/// The host's processor, as [`foreign`] names it.
+const HOST: &str = if cfg!(target_arch = "x86_64") { "x86-64" } else { "AArch64" };
+
+/// The processor of an ELF file that begins so, if it is a known one but not ours.
+fn foreign(start: &[u8; 64]) -> Option<&'static str> {
+    if !start.starts_with(b"\x7fELF") {
+        return None;
+    }
+    match half(start, 18) {
+        3 => Some("x86"),
+        8 => Some("MIPS"),
+        20 | 21 => Some("PowerPC"),
+        22 => Some("S/390"),
+        40 => Some("ARM"),
+        62 => Some("x86-64"),
+        183 => Some("AArch64"),
+        EM_RISCV if start[4] == 1 => Some("32-bit RISC-V"),
+        258 => Some("LoongArch"),
+        _ => None,
+    }
+}
+
 impl Headers {
     /// Reads them.
     ///
@@ -114,6 +139,9 @@ impl Headers {
             _ => ElfError::Read(error),
         })?;
         let kind = half(&header, 16);
+        if let Some(processor) = foreign(&header) {
+            return Err(ElfError::Foreign(processor));
+        }
         if !is_riscv(&header) || ![ET_EXEC, ET_DYN].contains(&kind) {
             return Err(ElfError::NotRiscv);
         }
@@ -146,8 +174,11 @@ impl Headers {
         }
         let in_order =
             segments.windows(2).all(|pair| pair[0].address.saturating_add(pair[0].memory_size) <= pair[1].address);
+        let file_size = file.metadata().map_err(ElfError::Read)?.len();
         let sane = segments.iter().all(|segment| {
             segment.file_size <= segment.memory_size
+                // Pages past the file's end cannot be accessed, by us neither.
+                && segment.offset.checked_add(segment.file_size).is_some_and(|end| end <= file_size)
                 && segment.address.checked_add(segment.memory_size).is_some_and(|end| end <= SIZE)
                 && segment.address % PAGE == segment.offset % PAGE
         });
@@ -229,5 +260,83 @@ impl Headers {
             headers_count: self.table_count,
             end: end.wrapping_add(bias),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// A program of one segment: its headers and eight bytes of code.
+    fn program() -> Vec<u8> {
+        let mut bytes = vec![0; 128];
+        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        let mut put = |at: usize, value: u64, size: usize| {
+            bytes[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
+        };
+        put(16, ET_EXEC.into(), 2);
+        put(18, EM_RISCV.into(), 2);
+        put(24, 0x1_0078, 8);
+        put(32, 64, 8);
+        put(54, 56, 2);
+        put(56, 1, 2);
+        put(64, PT_LOAD.into(), 4);
+        put(68, 7, 4);
+        put(80, 0x1_0000, 8);
+        put(96, 128, 8);
+        put(104, 0x2000, 8);
+        bytes
+    }
+
+    fn load(bytes: &[u8]) -> Result<Loaded, ElfError> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let space = AddressSpace::new().unwrap();
+        Headers::read(&file)?.map(&file, &space, true)
+    }
+
+    #[test]
+    fn a_program_is_mapped() {
+        let loaded = load(&program()).unwrap();
+        let expected = Loaded { bias: 0, entry: 0x1_0078, headers: 0x1_0040, headers_count: 1, end: 0x1_2000 };
+        assert_eq!(loaded, expected);
+    }
+
+    #[test]
+    fn cut_files_are_errors() {
+        let bytes = program();
+        for length in 0..bytes.len() {
+            assert!(load(&bytes[..length]).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn wild_headers_are_errors_or_programs() {
+        for at in 0..120 {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut bytes = program();
+                bytes[at] = value;
+                if let Ok(loaded) = load(&bytes) {
+                    assert!(loaded.end <= SIZE, "{at}: {loaded:x?}");
+                }
+            }
+        }
+        // Offset, address, size in the file, size in memory.
+        for field in [72, 80, 96, 104] {
+            let mut bytes = program();
+            bytes[field..field + 8].fill(0xff);
+            assert!(matches!(load(&bytes), Err(ElfError::Damaged(_))), "{field}");
+        }
+    }
+
+    #[test]
+    fn programs_of_other_processors_are_named() {
+        let mut bytes = program();
+        bytes[18] = 62;
+        let error = load(&bytes).unwrap_err().to_string();
+        assert!(error.starts_with("not a RISC-V program (x86-64 ELF); "), "{error}");
+        assert_eq!(load(b"#!/bin/sh").unwrap_err().to_string(), "not a program for riscv64 Linux");
     }
 }

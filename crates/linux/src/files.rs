@@ -1,6 +1,6 @@
 //! File calls that are not the host's own: other structures, arrays of addresses, and names that mean the guest.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::net::read_vectors;
@@ -37,16 +37,20 @@ fn is_own_link(path: &[u8]) -> bool {
 /// `openat(directory, path, flags, mode)`.
 pub(crate) fn openat(thread: &Thread, [directory, at, flags, mode, ..]: [u64; 6]) -> Result<i64, i64> {
     let text = path(thread, at)?;
-    if text.as_bytes() == b"/proc/self/maps" {
-        return maps(thread);
+    // What the host would say of this command instead of the program.
+    match text.as_bytes() {
+        b"/proc/self/maps" => return file_of(c"maps", &maps(thread)),
+        b"/proc/self/cmdline" => return file_of(c"cmdline", &thread.process.command_line),
+        b"/proc/self/auxv" => return file_of(c"auxv", &thread.process.auxiliary),
+        _ => {}
     }
     let arguments = [directory, text.as_ptr() as u64, flags, mode, 0, 0];
     // SAFETY: the kernel reads the path.
     Ok(unsafe { call(thread.signals.mailbox(), libc::SYS_openat, arguments) })
 }
 
-/// `/proc/self/maps` with the guest's addresses, as a file in memory.
-fn maps(thread: &Thread) -> Result<i64, i64> {
+/// `/proc/self/maps` with the guest's addresses.
+fn maps(thread: &Thread) -> Vec<u8> {
     use std::fmt::Write;
     let mut text = String::new();
     let sp = thread.hart.x(2);
@@ -56,13 +60,18 @@ fn maps(thread: &Thread) -> Result<i64, i64> {
         let (read, write, execute) = (right(1, 'r'), right(2, 'w'), right(4, 'x'));
         let _ = writeln!(text, "{start:08x}-{end:08x} {read}{write}{execute}p 00000000 00:00 0 {name}");
     }
-    // SAFETY: the kernel reads the name, and the text.
+    text.into_bytes()
+}
+
+/// A file in memory that holds `bytes`: its descriptor.
+fn file_of(name: &CStr, bytes: &[u8]) -> Result<i64, i64> {
+    // SAFETY: the kernel reads the name, and the bytes.
     unsafe {
-        let file = raw(libc::SYS_memfd_create, [c"maps".as_ptr() as u64, u64::from(libc::MFD_CLOEXEC), 0, 0, 0, 0]);
+        let file = raw(libc::SYS_memfd_create, [name.as_ptr() as u64, u64::from(libc::MFD_CLOEXEC), 0, 0, 0, 0]);
         if file < 0 {
             return Err(file);
         }
-        raw(libc::SYS_write, [file.unsigned_abs(), text.as_ptr() as u64, text.len() as u64, 0, 0, 0]);
+        raw(libc::SYS_write, [file.unsigned_abs(), bytes.as_ptr() as u64, bytes.len() as u64, 0, 0, 0]);
         raw(libc::SYS_lseek, [file.unsigned_abs(), 0, 0, 0, 0, 0]);
         Ok(file)
     }

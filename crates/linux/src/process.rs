@@ -74,6 +74,10 @@ pub struct Process {
     pub actions: Actions,
     /// The program's file, on the host.
     pub program: PathBuf,
+    /// Its arguments, each with a zero at its end.
+    pub command_line: Arc<[u8]>,
+    /// Its auxiliary vector.
+    pub auxiliary: Arc<[u8]>,
     /// Where its libraries are.
     pub sysroot: Option<PathBuf>,
     /// Where signal handlers return to.

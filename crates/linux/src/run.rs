@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -78,12 +79,18 @@ pub fn run(program: Program, environment: &[OsString], seeing: Seeing<'_>) -> Re
         // SAFETY: the kernel reads the string.
         unsafe { raw(libc::SYS_prctl, [libc::PR_SET_NAME as u64, name.as_ptr() as u64, 0, 0, 0, 0]) };
     }
+    let zero_ended = |text: &OsString| [text.as_bytes(), &[0]].concat();
+    let command_line = program.arguments.iter().flat_map(zero_ended).collect();
     let path = std::path::absolute(&program.path).unwrap_or(program.path);
     let debug = match seeing.attach {
         None => None,
         Some(attach) => {
-            let control =
-                Arc::new(Control::new(Arc::clone(&space), Arc::clone(&time) as _, path.clone(), started.auxiliary));
+            let control = Arc::new(Control::new(
+                Arc::clone(&space),
+                Arc::clone(&time) as _,
+                path.clone(),
+                started.auxiliary.clone(),
+            ));
             let mask = host_mask();
             set_host_mask(u64::MAX);
             let attached = attach(Arc::clone(&control));
@@ -97,6 +104,8 @@ pub fn run(program: Program, environment: &[OsString], seeing: Seeing<'_>) -> Re
         space,
         actions: Actions::inherited(),
         program: path,
+        command_line,
+        auxiliary: started.auxiliary.into(),
         sysroot: program.sysroot,
         sigreturn: started.sigreturn,
         time,

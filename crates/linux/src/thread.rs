@@ -245,6 +245,8 @@ fn borrow(thread: &mut Thread, birth: Birth) -> Result<i64, i64> {
         space: Arc::clone(&parent.space),
         actions: parent.actions.copy(),
         program: parent.program.clone(),
+        command_line: Arc::clone(&parent.command_line),
+        auxiliary: Arc::clone(&parent.auxiliary),
         sysroot: parent.sysroot.clone(),
         sigreturn: parent.sigreturn,
         time: Arc::clone(&parent.time),
