@@ -32,10 +32,10 @@ use super::supervisor::Supervisor;
 use super::vcpu::{ReportPanic, ResetVector, Vcpu};
 use super::{BoardConfig, BoardError, CPUS_COUNT_MAX, Input, Interface, Schedule};
 use crate::fdt::{Isa, Tree};
+use crate::hart::translate::CodeCache;
 use crate::hart::{self, Hart, HartConfig, HartSignals, interrupt};
 use crate::loader::{FDT_ROOM, Images, Layout};
 use crate::map;
-use crate::translate::CodeCache;
 
 /// Everything of a machine but its threads.
 pub(super) struct Parts {

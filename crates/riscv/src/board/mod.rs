@@ -38,8 +38,8 @@ use machine::lifecycle::{IllegalTransition, Machine, State, Stats, StopReason, V
 use machine::record;
 
 use crate::hart::stats::EngineStats;
+use crate::hart::translate;
 use crate::loader::{Images, LoadError};
-use crate::translate;
 use build::Parts;
 use power::Event;
 

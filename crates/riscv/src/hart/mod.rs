@@ -1,15 +1,20 @@
 //! One hardware thread: its registers, its privilege, and what it does until something outside is needed.
+//!
+//! The modules here are parts of one thing, the type [`Hart`]: its state, and the two ways in which it executes, [`interpreter`] and [`translate`]. They
+//! know each other; what they stand on ([`crate::isa`], [`crate::mmu`], [`crate::float`]) does not know them.
 
 pub(crate) mod access;
 pub(crate) mod block;
 pub(crate) mod code;
 pub mod csr;
 pub mod debug;
+pub mod interpreter;
 pub mod signals;
 pub mod stats;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod translate;
 pub mod trap;
 pub mod user;
 
@@ -25,9 +30,9 @@ use self::csr::Csrs;
 use self::debug::{Debug, Stop};
 use self::stats::EngineStats;
 use self::trap::Trap;
+use crate::hart::translate::{CodeCache, HartState};
 use crate::mmu::pmp::Pmp;
 use crate::mmu::tlb::Tlb;
-use crate::translate::{CodeCache, HartState};
 
 pub use signals::{Fence, HartSignals, interrupt};
 

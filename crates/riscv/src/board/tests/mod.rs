@@ -109,7 +109,7 @@ fn config(cpus: u32, images: Images) -> (BoardConfig, Arc<Terminal>) {
         entropy: Entropy::Seeded(1),
         clock: Arc::new(Clock::new()),
         hardware_ad_updates: true,
-        translator: crate::translate::Options::default(),
+        translator: crate::hart::translate::Options::default(),
         schedule: Schedule::default(),
     };
     (config, terminal)

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::*;
-use crate::translate::Options;
+use crate::hart::translate::Options;
 
 /// Harts that take timer interrupts, interrupt one another, share a lock and mix what time they see into their results.
 const SHARED: &str = "

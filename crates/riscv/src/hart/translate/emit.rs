@@ -28,7 +28,7 @@ use super::state::HartState;
 use super::{atomic, bits, control, float, integer, memory};
 use crate::hart::Hart;
 use crate::hart::block::Block;
-use crate::interpreter::single_block;
+use crate::hart::interpreter::single_block;
 
 /// What a unit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,10 +35,10 @@ use machine::GuestPhysical;
 use machine::address::PAGE_SIZE;
 
 use crate::hart::block::{BLOCK_INSTRUCTIONS_MAX, Block, BlockRef, COUNT, Cursor, DONE, Flow, Parts, Side};
+use crate::hart::translate::{After, CodeCache};
 use crate::hart::trap::Trap;
 use crate::hart::{Exact, Exit, Fence, Hart, Privilege};
 use crate::isa::decode;
-use crate::translate::{After, CodeCache};
 
 /// Instructions between two looks at the clock.
 const SLICE: i64 = if cfg!(debug_assertions) { 256 } else { 16384 };
