@@ -122,7 +122,7 @@ pub struct RoundRobin {
 pub enum Input {
     /// What its backends bring.
     Live,
-    /// What its backends bring, and a [record](machine::record) of it is written.
+    /// What its backends bring, and a [`record`] of it is written.
     Record(Box<dyn Write + Send>),
     /// What the record says. Backends only hear what the guest prints, and the network is not heard of at all.
     Replay(record::Reader),

@@ -9,7 +9,7 @@
 //! outside, and when. That enters between rounds only; a [record](machine::record) of it, and of the time at which it entered, is enough to run the
 //! machine again as it ran.
 //!
-//! **Turns** are exact: [`Hart::run_exactly`] retires the same instructions in every tier of the engine. What another thread asks (a pause, a look at the
+//! **Turns** are exact: [`Hart::run_exactly`](crate::hart::Hart::run_exactly) retires the same instructions in every tier of the engine. What another thread asks (a pause, a look at the
 //! registers) holds the machine between two turns and changes nothing. A debugger's stop in the middle of a turn leaves the rest of it to be done first.
 //!
 //! **Idle** with a console or a network, the machine lets as much host time pass as it skips, or as passes until something comes: else a login would time out

@@ -12,7 +12,7 @@
 //!
 //! One generator serves both kinds of units. A *block* is a basic block with the default assignment of guest registers to host registers. A *region* is
 //! a loop, or several, with an assignment of its own. Since an assignment is the same in all of a unit ([`mapping`]), the place of each guest register
-//! is known at every host address: traps are precise wherever they happen, at no cost, even if the host's memory management finds them ([`fault`]).
+//! is known at every host address: traps are precise wherever they happen, at no cost, even if the host's memory management finds them ([`CodeCache::fault`]).
 //! Translating costs microseconds, so it is done at once, by the hart that needs it.
 //!
 //! **Keys.** Units belong to physical addresses in system machines, so that address spaces and harts share them, and never leave their page; to
