@@ -81,8 +81,10 @@ fn check(command: &str) -> Result<()> {
             Ok(())
         }
         ["cargo", "run", "--release", "--", ref arguments @ ..] | ["isomorph", ref arguments @ ..] => {
-            // A parser meets what is wrong with the words before `--help` first.
-            let output = Command::new(program()).args(arguments).arg("--help").output();
+            // A parser meets what is wrong with the words before `--help` first. What stands behind a program's path is the program's.
+            let own = arguments.iter().position(|word| word.starts_with("./")).unwrap_or(arguments.len());
+            let (ours, theirs) = arguments.split_at(own);
+            let output = Command::new(program()).args(ours).arg("--help").args(theirs).output();
             let output = output.with_context(|| format!("cannot start {}", program().display()))?;
             if !output.status.success() {
                 bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
