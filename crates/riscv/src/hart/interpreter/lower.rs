@@ -61,7 +61,7 @@ pub(super) fn lower(instruction: Option<Instruction>, offset: u64) -> Lowered {
 }
 
 /// Whether control may go elsewhere than to the next instruction, or what the next instruction means may change.
-fn ends_block(op: Op) -> bool {
+pub(crate) fn ends_block(op: Op) -> bool {
     use Op::*;
     matches!(
         op,

@@ -31,6 +31,8 @@ mod system;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use lower::ends_block;
+
 use machine::GuestPhysical;
 use machine::address::PAGE_SIZE;
 

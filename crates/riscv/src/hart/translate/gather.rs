@@ -3,6 +3,7 @@
 //! Addresses here are *places*: in system machines offsets from the beginning of the page that the code is in, in user machines absolute addresses.
 //! A piece is a basic block. A unit's code in system machines lies in one page, since where the next one is depends on the translation.
 
+use crate::hart::interpreter::ends_block;
 use crate::isa::{Instruction, Op, decode};
 
 /// Instructions in a piece at most.
@@ -54,30 +55,10 @@ pub(super) fn ends_piece(op: Op) -> bool {
     is_branch(op) || matches!(op, Op::Jal | Op::Jalr) || is_left_to_the_interpreter(op)
 }
 
-/// Whether `op` ends a unit, and is executed by the interpreter.
+/// Whether `op` ends a unit, and is executed by the interpreter: all that ends a block there, but jumps.
 pub(super) fn is_left_to_the_interpreter(op: Op) -> bool {
     use Op::*;
-    matches!(
-        op,
-        Ecall
-            | Ebreak
-            | FenceI
-            | Csrrw
-            | Csrrs
-            | Csrrc
-            | Csrrwi
-            | Csrrsi
-            | Csrrci
-            | WrsNto
-            | WrsSto
-            | Sret
-            | Mret
-            | Wfi
-            | SfenceVma
-            | SinvalVma
-            | SfenceWInval
-            | SfenceInvalIr
-    )
+    ends_block(op) && !matches!(op, Jal | Jalr | Beq | Bne | Blt | Bge | Bltu | Bgeu)
 }
 
 /// Where instructions come from.
