@@ -1,15 +1,25 @@
 //! Memory for code: bounded, filled from its beginning, never both writable and executable at one address.
 //!
-//! Code that runs may be changed in one way only: the target of a jump whose four bytes are aligned, by one store, so that a processor which
-//! executes it meanwhile goes to the old place or to the new one.
+//! Code that runs may be changed in two ways only, each by one aligned store, so that a processor which executes it meanwhile does the old thing or the new
+//! one: the target of a jump whose four bytes are aligned; and the entry of a piece of code, an instruction of five bytes that does nothing, which
+//! becomes a jump or a call.
 
 use std::io;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use machine::sys::CodeMapping;
 
 /// Pieces of code begin at multiples of this.
 pub const ALIGNMENT: usize = 32;
+
+/// What the entry of a piece of code does from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It jumps to an offset.
+    Jump(u32),
+    /// It calls what is at an offset.
+    Call(u32),
+}
 
 /// Why there is no memory for code.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +110,23 @@ impl Arena {
             displacement.store(target.wrapping_sub(jump + 5).cast_signed(), Ordering::Release);
         }
     }
+
+    /// Changes the entry at offset `start` of a piece of code, which begins with [`Assembler::entry`](crate::x64::Assembler::entry), or with another
+    /// instruction of at least as many bytes.
+    pub fn patch_entry(&self, start: u32, entry: Entry) {
+        let at = start as usize;
+        if at + 8 > self.used || !at.is_multiple_of(8) {
+            return;
+        }
+        let (opcode, target) = match entry {
+            Entry::Jump(target) => (0xe9, target),
+            Entry::Call(target) => (0xe8, target),
+        };
+        // SAFETY: inside the writable view, aligned, and written only by way of such atomics once published.
+        let bytes = unsafe { AtomicU64::from_ptr(self.mapping.write().as_ptr().add(at).cast()) };
+        let behind = bytes.load(Ordering::Relaxed) & !0xff_ffff_ffff;
+        bytes.store(behind | u64::from(target.wrapping_sub(start + 5)) << 8 | opcode, Ordering::Release);
+    }
 }
 
 #[cfg(test)]
@@ -138,6 +165,26 @@ mod tests {
         assert_eq!(call(&arena, jump), 2);
         arena.patch_jump(jump + site, before);
         assert_eq!(call(&arena, jump), 3);
+    }
+
+    #[test]
+    fn an_entry_becomes_a_jump_and_a_call() {
+        let mut arena = Arena::new(0x1000).unwrap();
+        let mut entered = Assembler::new();
+        entered.entry();
+        let mut code = entered.finish();
+        code.extend(constant(1));
+        let start = arena.allocate(&code).unwrap();
+        let other = arena.allocate(&constant(2)).unwrap();
+        let mut pops = Assembler::new();
+        pops.pop(Gpr::Rax);
+        pops.ret();
+        let pops = arena.allocate(&pops.finish()).unwrap();
+        assert_eq!(call(&arena, start), 1);
+        arena.patch_entry(start, Entry::Jump(other));
+        assert_eq!(call(&arena, start), 2);
+        arena.patch_entry(start, Entry::Call(pops));
+        assert_eq!(call(&arena, start), arena.execute_base() as u64 + u64::from(start) + 5);
     }
 
     #[test]

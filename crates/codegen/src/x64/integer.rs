@@ -56,6 +56,12 @@ impl Assembler {
         }
     }
 
+    /// As [`Self::alu_imm`] on 64 bits, in a form that takes seven bytes whatever the value: as long as [`Self::entry`] at least.
+    pub fn alu_imm_long(&mut self, alu: Alu, dst: Gpr, value: i32) {
+        self.encode(one(0x81).sized(Size::B64), alu as u8, dst.into(), false);
+        self.immediate(Size::B64, value);
+    }
+
     /// Flags of `a & b`.
     pub fn test(&mut self, size: Size, a: impl Into<Rm>, b: Gpr) {
         let a = a.into();
@@ -344,11 +350,26 @@ impl Assembler {
         self.encode(one(0xff), 4, target.into(), false);
     }
 
+    /// Does nothing, in a form that the arena can make a jump or a call: at the beginning of a piece of code.
+    pub fn entry(&mut self) {
+        self.bytes(&[0x0f, 0x1f, 0x44, 0x00, 0x00]);
+    }
+
     /// Jumps, in a form that can be patched: its displacement is aligned if the code's beginning is. Answers its offset.
     pub fn jmp_patchable(&mut self, label: Label) -> u32 {
         self.align(4, 1);
         let at = self.offset();
         self.jmp(label);
+        u32::try_from(at).unwrap_or(u32::MAX)
+    }
+
+    /// Jumps if `cc` holds, in a form that can be patched, as [`Self::jmp_patchable`]. What makes that necessary stands before `compare`, an offset behind
+    /// which neither labels nor jumps are: the processor takes a comparison and its jump as one.
+    pub fn jcc_patchable(&mut self, cc: Cc, label: Label, compare: usize) -> u32 {
+        self.align_at(compare, 4, 2);
+        // From its second byte on it is laid out as the other jumps.
+        let at = self.offset() + 1;
+        self.jcc(cc, label);
         u32::try_from(at).unwrap_or(u32::MAX)
     }
 

@@ -300,6 +300,11 @@ impl Assembler {
 
     /// Fills with instructions that do nothing up to a multiple of `alignment`, a power of two. What `before` bytes later comes is aligned.
     pub fn align(&mut self, alignment: usize, before: usize) {
+        self.align_at(self.code.len(), alignment, before);
+    }
+
+    /// As [`Self::align`], with what does nothing at offset `at`, behind which neither labels nor jumps are.
+    fn align_at(&mut self, at: usize, alignment: usize, before: usize) {
         const NOPS: [&[u8]; 8] = [
             &[0x90],
             &[0x66, 0x90],
@@ -313,7 +318,7 @@ impl Assembler {
         let mut missing = (self.code.len() + before).wrapping_neg() & (alignment - 1);
         while missing > 0 {
             let nop = NOPS[missing.min(NOPS.len()) - 1];
-            self.bytes(nop);
+            self.code.splice(at..at, nop.iter().copied());
             missing -= nop.len();
         }
     }

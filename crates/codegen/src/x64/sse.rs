@@ -138,6 +138,11 @@ impl Assembler {
         self.encode(two(op as u8), dst.0, src.into(), false);
     }
 
+    /// `vandps` and its kin: `dst = a op b`; memory need not be aligned.
+    pub fn logic_of(&mut self, op: Logic, dst: Xmm, a: Xmm, b: impl Into<Rm>) {
+        self.encode_vex(two(op as u8), dst.0, a.0, b.into());
+    }
+
     /// `ucomiss` or `ucomisd`: only signalling NaNs are invalid.
     pub fn ucomis(&mut self, precision: Precision, a: Xmm, b: impl Into<Rm>) {
         self.encode(prefixed(precision.packed(), 1, 0x2e), a.0, b.into(), false);

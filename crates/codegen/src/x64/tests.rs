@@ -123,6 +123,20 @@ fn jumps() {
     assert_eq!((site + 1) % 4, 0);
     assert_eq!(text(&code)[..2], ["jne 000000000000100Bh", "jmp 0000000000001000h"]);
     assert_eq!(text(&code).last().unwrap(), "jmp 0000000000001000h");
+    let mut asm = Assembler::new();
+    let label = asm.label();
+    asm.bind(label);
+    asm.push(Rax);
+    let compare = asm.offset();
+    asm.test(Size::B64, Rax, Rax);
+    let site = asm.jcc_patchable(Cc::E, label, compare);
+    assert_eq!((site + 1) % 4, 0);
+    assert_eq!(text(&asm.finish()).join("; "), "push rax; xchg ax, ax; test rax, rax; je 0000000000001000h");
+    check("sub r14, 1; add rax, 12345h", |a| {
+        a.alu_imm_long(Alu::Sub, R14, 1);
+        assert_eq!(a.offset(), 7);
+        a.alu_imm_long(Alu::Add, Rax, 0x12345);
+    });
 }
 
 #[test]
