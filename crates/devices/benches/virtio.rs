@@ -115,7 +115,7 @@ fn disk(features: u64, name: &str) {
 
 fn interface() {
     let counter = Arc::new(Counter::default());
-    let Ok(network) = Network::new(Arc::clone(&counter) as Arc<dyn NetworkBackend>, [2; 6], &Crew::Threads) else {
+    let Ok(network) = Network::new(Arc::clone(&counter) as Arc<dyn NetworkBackend>, [2; 6], 1, &Crew::Threads) else {
         return println!("no thread");
     };
     let mut driver = Driver::start(Arc::new(network), feature::EVENT_IDX | 1);

@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex};
 
 use machine::bus::{BusDevice, Width};
 use machine::clock::Clock;
+use serde::{Deserialize, Serialize};
 
+use crate::state::{self, State, StateError};
 use crate::{BoardDevice, lock};
 
 /// Bytes that the device occupies on the bus.
@@ -76,7 +78,8 @@ pub trait HartLines: Send + Sync {
 }
 
 /// The registers that are not time: plain data, all that a snapshot saves beside [`TimeSource`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Registers {
     /// `mtimecmp` of each hart.
     pub mtimecmp: Vec<u64>,
@@ -90,6 +93,14 @@ impl Registers {
     pub fn new(harts_count: usize) -> Self {
         Self { mtimecmp: vec![u64::MAX; harts_count], msip: vec![false; harts_count] }
     }
+}
+
+/// What a snapshot has: the time, and the registers.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    ticks: u64,
+    registers: Registers,
 }
 
 /// A register that an access means.
@@ -208,6 +219,22 @@ impl BoardDevice for Aclint {
     }
     fn pause(&self) {}
     fn resume(&self) {}
+
+    fn save(&self) -> Result<State, StateError> {
+        Ok(state::save(&Saved { ticks: self.time.ticks(), registers: lock(&self.registers).clone() }))
+    }
+
+    fn restore(&self, state: &State) -> Result<(), StateError> {
+        let saved: Saved = state::read(state)?;
+        let mut registers = lock(&self.registers);
+        let harts = self.harts.len();
+        let fits = saved.registers.mtimecmp.len() == harts && saved.registers.msip.len() == harts;
+        state::ensure(fits, "a timer is of another number of harts")?;
+        *registers = saved.registers;
+        self.time.set_ticks(saved.ticks);
+        self.tell_all(&registers);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

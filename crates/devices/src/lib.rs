@@ -16,8 +16,17 @@
 //! | [`aclint`] | timer and software interrupts | RISC-V ACLINT, laid out as the SiFive CLINT |
 //! | [`plic`] | interrupt controller | RISC-V PLIC 1.0 |
 //! | [`rtc`] | time of day | Goldfish real-time clock |
+//! | [`cmos`] | time of day on PC boards | Motorola MC146818 |
+//! | [`ioapic`] | interrupt controller of PC boards | Intel 82093AA |
+//! | [`acpi`] | power, reset and their timer on PC boards | ACPI 6.5, section 4.8 |
+//! | [`pvpanic`] | how a guest's kernel tells that it failed | qemu's pvpanic |
+//! | [`fw_cfg`] | what firmware asks of its machine | qemu's fw_cfg |
+//! | [`flash`] | firmware's variables | Intel's basic command set, CFI |
 //! | [`syscon`] | power-off and reboot | SiFive test finisher |
-//! | [`virtio`] | block, network, console, entropy | Virtio 1.2 over virtio-mmio |
+//! | [`e1000`] | network card | Intel 82540EM |
+//! | [`pci`] | bus, configuration and messages | PCI Local Bus 3.0, ECAM |
+//! | [`virtio`] | block, network, console, entropy | Virtio 1.2 over virtio-mmio and PCI |
+//! | [`state`] | devices in snapshots | |
 //! | [`worker`] | the threads of devices | |
 //!
 //! Invariants: nothing that a guest writes makes a device panic, spin or allocate without bound. A device calls an interrupt line while it
@@ -28,13 +37,35 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use machine::bus::BusDevice;
 
+use crate::state::{State, StateError};
+
 pub mod aclint;
+pub mod acpi;
+mod checksum;
+pub mod cmos;
+pub mod e1000;
+pub mod flash;
+pub mod fw_cfg;
+pub mod ioapic;
+pub mod pci;
 pub mod plic;
+pub mod pvpanic;
 pub mod rtc;
+pub mod state;
 pub mod syscon;
 pub mod uart;
 pub mod virtio;
 pub mod worker;
+
+/// The network card that a guest sees: how boards are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Card {
+    /// Virtio's.
+    #[default]
+    Virtio,
+    /// Intel's 82540EM, on a PCI bus.
+    E1000,
+}
 
 /// What a board asks of a device apart from register accesses.
 pub trait BoardDevice: BusDevice {
@@ -48,6 +79,18 @@ pub trait BoardDevice: BusDevice {
 
     /// Undoes one [`Self::pause`].
     fn resume(&self);
+
+    /// The device's state, while it is paused.
+    ///
+    /// # Errors
+    /// It has a part that cannot be had: which.
+    fn save(&self) -> Result<State, StateError>;
+
+    /// Puts the device, which is paused and as after power-on, into a state that another was in. Guest memory is as it was then, too.
+    ///
+    /// # Errors
+    /// It is not the state of such a device.
+    fn restore(&self, state: &State) -> Result<(), StateError>;
 }
 
 /// Locks `mutex`. A thread that panicked with the lock held does not stop the others: device state is valid between any two

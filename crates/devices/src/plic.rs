@@ -25,7 +25,9 @@ use std::sync::{Arc, Mutex};
 
 use machine::bus::{BusDevice, Width};
 use machine::interrupt::InterruptSink;
+use serde::{Deserialize, Serialize};
 
+use crate::state::{self, State, StateError};
 use crate::{BoardDevice, lock};
 
 /// The most sources that the layout has room for; source 0 does not exist but counts.
@@ -51,7 +53,8 @@ pub trait ContextLines: Send + Sync {
 }
 
 /// What one context (a mode of a hart) has set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Context {
     /// Which sources it listens to; bit `source % 32` of word `source / 32`.
     pub enabled: Vec<u32>,
@@ -62,7 +65,8 @@ pub struct Context {
 }
 
 /// All registers and gateways: plain data, what a snapshot saves. Words of bits are as in [`Context::enabled`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Registers {
     /// The level of each input.
     pub level: Vec<u32>,
@@ -313,6 +317,31 @@ impl BoardDevice for Plic {
     }
     fn pause(&self) {}
     fn resume(&self) {}
+
+    fn save(&self) -> Result<State, StateError> {
+        Ok(state::save(&*lock(&self.registers)))
+    }
+
+    /// The levels of the inputs are the devices', whichever is restored first.
+    fn restore(&self, state: &State) -> Result<(), StateError> {
+        let mut saved: Registers = state::read(state)?;
+        let mut registers = lock(&self.registers);
+        let words = registers.level.len();
+        let fits = saved.priority.len() == registers.priority.len()
+            && saved.contexts.len() == registers.contexts.len()
+            && [&saved.level, &saved.pending, &saved.in_service].iter().all(|bits| bits.len() == words)
+            && saved.contexts.iter().all(|context| context.enabled.len() == words);
+        state::ensure(fits, "an interrupt controller has another number of inputs or outputs")?;
+        let exists = (0..words).all(|word| saved.pending[word] & !saved.existing(word) == 0);
+        state::ensure(exists, "an interrupt is pending of a source that does not exist")?;
+        saved.level.clone_from(&registers.level);
+        for (saved, old) in saved.contexts.iter_mut().zip(&registers.contexts) {
+            saved.output = old.output;
+        }
+        saved.update(|context, level| self.lines.set_external_interrupt(context, level));
+        *registers = saved;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

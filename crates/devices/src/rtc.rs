@@ -24,7 +24,9 @@ use std::time::Duration;
 use machine::bus::{BusDevice, Width};
 use machine::clock::Clock;
 use machine::interrupt::InterruptLine;
+use serde::{Deserialize, Serialize};
 
+use crate::state::{self, State, StateError};
 use crate::worker::{Crew, Next, Worker};
 use crate::{BoardDevice, lock};
 
@@ -32,7 +34,8 @@ use crate::{BoardDevice, lock};
 pub const SIZE: u64 = 0x1000;
 
 /// The registers: plain data, what a snapshot saves.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Registers {
     /// What the guest's time is ahead of the host's, in nanoseconds modulo 2^64.
     pub offset_ns: u64,
@@ -196,6 +199,19 @@ impl BoardDevice for Rtc {
 
     fn resume(&self) {
         self.alarm.resume();
+    }
+
+    fn save(&self) -> Result<State, StateError> {
+        Ok(state::save(&*lock(&self.inner.registers)))
+    }
+
+    fn restore(&self, state: &State) -> Result<(), StateError> {
+        let mut registers = lock(&self.inner.registers);
+        *registers = state::read(state)?;
+        self.inner.line.set(registers.interrupt());
+        // It looks for itself when it is to ring.
+        self.alarm.kick();
+        Ok(())
     }
 }
 

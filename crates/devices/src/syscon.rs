@@ -17,6 +17,7 @@ use std::sync::Arc;
 use machine::bus::{BusDevice, Width};
 
 use crate::BoardDevice;
+use crate::state::{self, State, StateError};
 
 /// Bytes that the device occupies on the bus.
 pub const SIZE: u64 = 0x1000;
@@ -91,6 +92,12 @@ impl BoardDevice for Syscon {
     fn reset(&self) {}
     fn pause(&self) {}
     fn resume(&self) {}
+    fn save(&self) -> Result<State, StateError> {
+        Ok(state::NOTHING)
+    }
+    fn restore(&self, state: &State) -> Result<(), StateError> {
+        state::read_nothing(state)
+    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,9 @@ use std::time::Duration;
 use machine::backend::{CharacterBackend, CharacterSink};
 use machine::bus::{BusDevice, Width};
 use machine::interrupt::InterruptLine;
+use serde::{Deserialize, Serialize};
 
+use crate::state::{self, State, StateError};
 use crate::worker::{Crew, Next, Worker};
 use crate::{BoardDevice, lock};
 
@@ -95,7 +97,8 @@ mod msr {
 }
 
 /// The registers and the receive FIFO: plain data, what a snapshot saves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Registers {
     /// Interrupt enable.
     pub ier: u8,
@@ -478,6 +481,19 @@ impl BoardDevice for Uart {
         let mut port = lock(&self.inner.port);
         port.paused_count = port.paused_count.saturating_sub(1);
         self.inner.tell_room(port);
+    }
+
+    fn save(&self) -> Result<State, StateError> {
+        Ok(state::save(&lock(&self.inner.port).registers))
+    }
+
+    fn restore(&self, state: &State) -> Result<(), StateError> {
+        let registers: Registers = state::read(state)?;
+        state::ensure(registers.fifo_count <= FIFO_BYTES, "a serial port has more characters than room")?;
+        let mut port = lock(&self.inner.port);
+        port.registers = registers;
+        self.inner.line.set(port.registers.interrupt());
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use machine::clock::Clock;
+use machine::sys;
 
 use crate::lock;
 
@@ -154,6 +155,12 @@ impl Turn<'_> {
     pub fn is_over(&self) -> bool {
         self.shared.interrupted.load(Ordering::Relaxed)
     }
+
+    /// Whether there was a kick since the job began or asked last; it then looks at what it was kicked for, and does not run again for that.
+    #[must_use]
+    pub fn take_kick(&self) -> bool {
+        self.shared.kicked.swap(false, Ordering::AcqRel)
+    }
 }
 
 /// When a job wants to run again.
@@ -191,7 +198,7 @@ impl Worker {
     pub fn spawn(name: &str, job: impl FnMut(&Turn<'_>) -> Next + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(true));
         let theirs = Arc::clone(&shared);
-        let thread = thread::Builder::new().name(name.into()).spawn(move || theirs.serve(job))?;
+        let thread = sys::thread(name).spawn(move || theirs.serve(job))?;
         let handle = thread.thread().clone();
         Ok(Self(Kind::Thread { shared, thread: Some(thread), handle }))
     }

@@ -18,7 +18,7 @@ pub mod raw;
 pub mod scratch;
 
 pub use copy::{clone_file, create, grow};
-pub use raw::RawDisk;
+pub use raw::{Cache, Engine, Options, RawDisk};
 pub use scratch::ScratchDisk;
 
 /// Why a disk cannot be had. Each message is one line that says what to do.
@@ -43,6 +43,9 @@ pub enum DiskError {
     /// It is a directory, a pipe, a terminal...
     #[error("{} is not a disk; give a file or a block device", .0.display())]
     NotADisk(PathBuf),
+    /// Its file system has no way past the host's page cache.
+    #[error("the file system of disk {} does not read and write past the host's page cache; use cache=writeback", .0.display())]
+    Cached(PathBuf),
     /// It has no bytes.
     #[error("disk {} is empty; make it larger, or copy an image to it", .0.display())]
     Empty(PathBuf),

@@ -3,6 +3,10 @@
 //! Reads and writes are positional calls on one open file, so that several threads may use the disk at once. A flush is `fdatasync`, which returns when
 //! the host's disk has it. Discards punch holes where the file system can, and do nothing where it cannot.
 //!
+//! With [`Cache::None`] what is read and written by requests that are queued (`machine::sys::Ring`) goes past the host's page cache; what the host's kernel refuses,
+//! since it is not aligned as its file system wants, goes through the cache, which the kernel keeps the same. Durability does not depend on it: that is the
+//! flush's.
+//!
 //! A file whose size is not whole sectors of 512 bytes is a disk of the next whole size: bytes past the end of the file read as zeroes, and
 //! writing them makes the file longer.
 
@@ -11,20 +15,60 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
-use machine::backend::BlockBackend;
-use machine::sys::file::{punch_hole, zero_range};
+use machine::backend::{BlockBackend, Queueable};
+use machine::sys::file::{open_direct, punch_hole, zero_range};
 
 use crate::{DiskError, Lock, lock};
 
 const SECTOR_BYTES: u64 = 512;
 const ZEROES_BYTES: usize = 64 << 10;
 
+/// What of the host's page cache a disk uses: the names are qemu's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cache {
+    /// All; the guest's flushes make it durable.
+    #[default]
+    Writeback,
+    /// None: what the guest reads is read from the disk.
+    None,
+    /// All, and the guest's flushes are ignored: for a disk that may be lost when the host crashes.
+    Unsafe,
+}
+
+/// Who waits for the host's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// A thread for each queue, for one request at a time.
+    Threads,
+    /// The host's kernel, for many at a time; a thread, where it is not allowed.
+    IoUring,
+}
+
+/// How a disk is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Refuse to write.
+    pub read_only: bool,
+    /// What of the host's page cache it uses.
+    pub cache: Cache,
+    /// Who waits for the host's disk. If not said: the host's kernel without the cache, whose whole point it is, and a thread with it, which rarely waits.
+    pub engine: Option<Engine>,
+}
+
+impl Options {
+    fn engine(&self) -> Engine {
+        self.engine.unwrap_or(if self.cache == Cache::None { Engine::IoUring } else { Engine::Threads })
+    }
+}
+
 /// A raw disk, open and locked. See the [module](self).
 #[derive(Debug)]
 pub struct RawDisk {
     file: File,
+    /// The file again, past the cache.
+    direct: Option<File>,
+    options: Options,
     path: PathBuf,
-    read_only: bool,
     /// The size of the file when it was opened, in bytes.
     file_bytes: u64,
 }
@@ -35,6 +79,15 @@ impl RawDisk {
     /// # Errors
     /// See [`DiskError`].
     pub fn open(path: &Path, read_only: bool) -> Result<Self, DiskError> {
+        Self::open_with(path, Options { read_only, ..Options::default() })
+    }
+
+    /// As [`Self::open`], with all there is to choose.
+    ///
+    /// # Errors
+    /// See [`DiskError`].
+    pub fn open_with(path: &Path, options: Options) -> Result<Self, DiskError> {
+        let read_only = options.read_only;
         let failed = |cause: io::Error| match (cause.kind(), read_only) {
             (io::ErrorKind::PermissionDenied, true) => {
                 let hint = "make it readable for your user";
@@ -57,7 +110,14 @@ impl RawDisk {
         if file_bytes == 0 {
             return Err(DiskError::Empty(path.into()));
         }
-        Ok(Self { file, path: path.into(), read_only, file_bytes })
+        let direct = match options.cache {
+            Cache::None => Some(open_direct(path, read_only).map_err(|cause| match cause.kind() {
+                io::ErrorKind::InvalidInput => DiskError::Cached(path.into()),
+                _ => DiskError::of("open", path, cause),
+            })?),
+            Cache::Writeback | Cache::Unsafe => None,
+        };
+        Ok(Self { file, direct, options, path: path.into(), file_bytes })
     }
 
     /// Where the disk is.
@@ -85,7 +145,7 @@ impl BlockBackend for RawDisk {
     }
 
     fn is_read_only(&self) -> bool {
-        self.read_only
+        self.options.read_only
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
@@ -112,7 +172,13 @@ impl BlockBackend for RawDisk {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.file.sync_data()
+        if self.options.cache == Cache::Unsafe { Ok(()) } else { self.file.sync_data() }
+    }
+
+    fn queueable(&self) -> Option<Queueable<'_>> {
+        let file = self.direct.as_ref().unwrap_or(&self.file);
+        let flushes = self.options.cache != Cache::Unsafe;
+        (self.options.engine() == Engine::IoUring).then_some(Queueable { file, flushes })
     }
 
     fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
@@ -156,6 +222,31 @@ mod tests {
         let _held = open(&path);
         let text = say(&path);
         assert!(text.contains("disk is in use by another machine") && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn the_cache_is_a_choice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        fs::write(&path, [3; 8192]).unwrap();
+        let open = |options| RawDisk::open_with(&path, options);
+        assert!(open(Options::default()).unwrap().queueable().is_none());
+        let queued = open(Options { engine: Some(Engine::IoUring), ..Options::default() }).unwrap();
+        assert!(queued.queueable().unwrap().flushes);
+        drop(queued);
+        let careless = Options { cache: Cache::Unsafe, engine: Some(Engine::IoUring), ..Options::default() };
+        assert!(!open(careless).unwrap().queueable().unwrap().flushes);
+        match open(Options { cache: Cache::None, ..Options::default() }) {
+            Ok(direct) => {
+                direct.write_at(100, &[1; 1000]).unwrap();
+                direct.flush().unwrap();
+                let mut bytes = [0; 4];
+                direct.read_at(1098, &mut bytes).unwrap();
+                assert_eq!(bytes, [1, 1, 3, 3]);
+                assert!(direct.queueable().is_some());
+            }
+            Err(error) => assert!(error.to_string().contains("cache=writeback"), "{error}"),
+        }
     }
 
     #[test]

@@ -17,8 +17,9 @@
 //! whatever the guest sends; no packet of the guest can make it panic or loop. The guest reaches the host's loopback
 //! only through 10.0.2.2. Times are the machine's, so a paused machine's connections do not time out.
 //!
-//! Cost: bulk data is copied twice each way (socket to buffer, buffer to frame) and checksummed once; frames that come while the
-//! thread is busy are taken in one go and answered by one acknowledgement per connection.
+//! Cost: bulk data is copied twice each way (socket to buffer, buffer to frame), and checksummed only for an interface that wants that: others get TCP in pieces as
+//! large as packets get, whatever the size of their segments. Frames that come while the thread is busy are taken in one go and answered by one acknowledgement
+//! per connection.
 //!
 //! There is no IPv6: no router advertises it, so guests do not wait for it.
 
@@ -42,7 +43,7 @@ use std::net::{SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use machine::backend::{FrameSink, NetworkBackend};
+use machine::backend::{FrameSink, NetworkBackend, Offloads};
 use machine::clock::Clock;
 use machine::entropy::Entropy;
 
@@ -173,7 +174,7 @@ impl Network {
         })
         .map_err(Error::Host)?;
         let run = move || stack.run();
-        let thread = std::thread::Builder::new().name("network".into()).spawn(run).map_err(Error::Host)?;
+        let thread = machine::sys::thread("network").spawn(run).map_err(Error::Host)?;
         Ok(Self { shared, published, mtu: config.mtu, thread: Some(thread) })
     }
 
@@ -187,6 +188,11 @@ impl Network {
 impl NetworkBackend for Network {
     fn send(&self, frame: &[u8]) {
         self.shared.push_frame(frame);
+    }
+
+    /// Connections end here: a segment of any size is bytes for a socket, and what was in memory all the time needs no checksum.
+    fn offloads(&self) -> Offloads {
+        Offloads { checksum: true, segment_v4: true, segment_v6: true }
     }
 
     fn mtu(&self) -> u16 {

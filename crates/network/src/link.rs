@@ -12,7 +12,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use machine::backend::FrameSink;
+use machine::backend::{FrameSink, Offloads, Unfinished};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4DstUnreachable,
@@ -40,7 +40,7 @@ const TTL: u8 = 64;
 /// The wire to the guest.
 pub(crate) struct Link {
     sink: Option<Arc<dyn FrameSink>>,
-    backlog: VecDeque<Box<[u8]>>,
+    backlog: VecDeque<(Box<[u8]>, Unfinished)>,
     /// Who the guest is, once it has spoken.
     guest: Option<EthernetAddress>,
     /// The frame under construction: the first `length` bytes. The rest is left from others.
@@ -82,19 +82,24 @@ impl Link {
     /// The guest may have room again: sends what waits.
     pub(crate) fn retry(&mut self) {
         let Some(sink) = &self.sink else { return };
-        while self.backlog.front().is_some_and(|frame| sink.receive(frame)) {
+        while self.backlog.front().is_some_and(|(frame, unfinished)| sink.receive_unfinished(frame, *unfinished)) {
             self.backlog.pop_front();
         }
     }
 
-    /// Sends the frame under construction.
-    fn transmit(&mut self) {
+    /// What the guest's interface lets us leave undone.
+    pub(crate) fn offloads(&self) -> Offloads {
+        self.sink.as_ref().map_or_else(Offloads::default, |sink| sink.offloads())
+    }
+
+    /// Sends the frame under construction, which lacks what is `unfinished`.
+    fn transmit(&mut self, unfinished: Unfinished) {
         let Some(sink) = &self.sink else { return };
-        if self.backlog.is_empty() && sink.receive(&self.frame[..self.length]) {
+        if self.backlog.is_empty() && sink.receive_unfinished(&self.frame[..self.length], unfinished) {
             return;
         }
         if self.backlog.len() < BACKLOG_FRAMES {
-            self.backlog.push_back(self.frame[..self.length].into());
+            self.backlog.push_back((self.frame[..self.length].into(), unfinished));
         }
     }
 
@@ -110,7 +115,7 @@ impl Link {
     fn arp(&mut self, to: EthernetAddress, packet: &ArpRepr) {
         let bytes = self.start(to, EthernetProtocol::Arp, packet.buffer_len());
         packet.emit(&mut ArpPacket::new_unchecked(bytes));
-        self.transmit();
+        self.transmit(Unfinished::default());
     }
 
     /// Answers an ARP request for `of` by the guest.
@@ -131,6 +136,19 @@ impl Link {
     /// `length` fits a packet: it is below 65,515.
     pub(crate) fn ipv4(
         &mut self,
+        protocol: IpProtocol,
+        from: Ipv4Addr,
+        to: Ipv4Addr,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) {
+        self.ipv4_unfinished(Unfinished::default(), protocol, from, to, length, fill);
+    }
+
+    /// As [`Self::ipv4`]; the packet lacks what is `unfinished`, and is not fragmented if that is anything.
+    pub(crate) fn ipv4_unfinished(
+        &mut self,
+        unfinished: Unfinished,
         protocol: IpProtocol,
         from: Ipv4Addr,
         to: Ipv4Addr,
@@ -171,7 +189,7 @@ impl Link {
         if usize::from(total) > FRAGMENT_MTU && protocol != IpProtocol::Tcp {
             self.fragment();
         } else {
-            self.transmit();
+            self.transmit(unfinished);
         }
     }
 
@@ -190,7 +208,7 @@ impl Link {
             packet.set_more_frags(index + 1 < pieces);
             packet.set_frag_offset(u16::try_from(index * PIECE).unwrap_or(u16::MAX));
             packet.fill_checksum();
-            self.transmit();
+            self.transmit(Unfinished::default());
         }
     }
 

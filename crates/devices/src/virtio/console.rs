@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex};
 
 use machine::backend::{CharacterBackend, CharacterSink};
 
-use super::queue::{Chain, Queue, QueueError};
+use super::queue::{Chain, Queue, QueueError, State};
 use super::server::{QueueServer, Serve};
 use super::{Activation, DriverSignals, VirtioDevice, read_config_bytes};
 use crate::lock;
+use crate::state::{self, StateError};
 use crate::worker::{Crew, Turn};
 
 const DEVICE_ID: u32 = 3;
@@ -265,6 +266,18 @@ impl VirtioDevice for Console {
             shared.tell_size();
         }
         self.tell_room();
+    }
+
+    fn queue_states(&self) -> Vec<Option<State>> {
+        vec![lock(&self.receiver.0).queue.as_ref().map(Queue::state), self.transmitter.queue_state()]
+    }
+
+    fn save(&self) -> state::State {
+        state::NOTHING
+    }
+
+    fn restore(&self, state: &state::State) -> Result<(), StateError> {
+        state::read_nothing(state)
     }
 }
 

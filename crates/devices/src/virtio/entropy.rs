@@ -7,9 +7,10 @@ use std::io;
 
 use machine::entropy::Entropy;
 
-use super::queue::{Chain, Queue, QueueError};
+use super::queue::{Chain, Queue, QueueError, State};
 use super::server::{QueueServer, Serve};
 use super::{Activation, VirtioDevice};
+use crate::state::{self, StateError};
 use crate::worker::{Crew, Turn};
 
 const DEVICE_ID: u32 = 4;
@@ -107,6 +108,18 @@ impl VirtioDevice for EntropySource {
 
     fn resume(&self) {
         self.server.resume();
+    }
+
+    fn queue_states(&self) -> Vec<Option<State>> {
+        vec![self.server.queue_state()]
+    }
+
+    fn save(&self) -> state::State {
+        state::NOTHING
+    }
+
+    fn restore(&self, state: &state::State) -> Result<(), StateError> {
+        state::read_nothing(state)
     }
 }
 

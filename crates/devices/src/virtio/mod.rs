@@ -6,7 +6,7 @@
 //! driver in the guest
 //!   | registers                     ^ interrupt
 //!   v                               |
-//! transport ([`mmio`]) --activate--> device ([`block`], [`network`], [`console`], [`entropy`])
+//! [`transport`] ([`mmio`], [`pci`]) --activate--> device ([`block`], [`network`], [`console`], ...)
 //!                                     |   workers
 //!                  rings in guest RAM-+-- [`queue`]        backends of the host
 //! ```
@@ -19,18 +19,28 @@
 
 use std::sync::Arc;
 
+use crate::state::{State, StateError};
+
 pub mod block;
-mod checksum;
 pub mod console;
 pub mod entropy;
 pub mod mmio;
 pub mod network;
+pub mod pci;
+pub mod power_key;
 pub mod queue;
 mod server;
+pub mod transport;
 
 #[cfg(test)]
 #[path = "tests/driver.rs"]
 mod driver;
+#[cfg(test)]
+#[path = "tests/moved.rs"]
+mod moved;
+#[cfg(test)]
+#[path = "tests/probe.rs"]
+mod probe;
 #[cfg(test)]
 #[path = "tests/storm.rs"]
 mod storm;
@@ -119,6 +129,18 @@ pub trait VirtioDevice: Send + Sync {
 
     /// Undoes one [`Self::pause`].
     fn resume(&self);
+
+    /// Where its queues are and how far, by number, while it is paused; `None` of one that it does not serve.
+    fn queue_states(&self) -> Vec<Option<queue::State>>;
+
+    /// What it knows beside its queues and the features, while it is paused.
+    fn save(&self) -> State;
+
+    /// Takes what [`Self::save`] has told. The device is paused, and was activated as it was then if it was.
+    ///
+    /// # Errors
+    /// It is not the state of such a device.
+    fn restore(&self, state: &State) -> Result<(), StateError>;
 }
 
 /// Copies the part of a configuration space that begins at `offset` into `bytes`, with zeroes past its end.

@@ -25,6 +25,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use machine::address::GuestPhysical;
 use machine::memory::{GuestMemory, OutOfRange, Scalar};
+use serde::{Deserialize, Serialize};
 
 use super::{DriverSignals, feature};
 
@@ -124,6 +125,16 @@ impl Chain {
         &self.segments[self.readable_count..]
     }
 
+    /// The pieces of `length` bytes that the driver wrote, from byte `offset` of them: where each is, and how many bytes.
+    pub fn readable_ranges(&self, offset: u64, length: u64) -> Ranges<'_> {
+        ranges(self.readable(), offset, length)
+    }
+
+    /// As [`Self::readable_ranges`], of what the device may write.
+    pub fn writable_ranges(&self, offset: u64, length: u64) -> Ranges<'_> {
+        ranges(self.writable(), offset, length)
+    }
+
     fn clear(&mut self, head: u16) {
         self.head = head;
         self.segments.clear();
@@ -167,6 +178,37 @@ impl Chain {
     }
 }
 
+/// Pieces of a chain: where each is, and how many bytes.
+#[derive(Clone, Debug)]
+pub struct Ranges<'a> {
+    segments: std::slice::Iter<'a, Segment>,
+    skip: u64,
+    left: u64,
+}
+
+fn ranges(segments: &[Segment], skip: u64, left: u64) -> Ranges<'_> {
+    Ranges { segments: segments.iter(), skip, left }
+}
+
+impl Iterator for Ranges<'_> {
+    type Item = (GuestPhysical, usize);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.left > 0 {
+            let segment = self.segments.next()?;
+            let here = u64::from(segment.length);
+            let skipped = self.skip.min(here);
+            self.skip -= skipped;
+            let count = (here - skipped).min(self.left);
+            self.left -= count;
+            if count > 0 {
+                return Some((segment.at.wrapping_add(skipped), usize::try_from(count).unwrap_or(usize::MAX)));
+            }
+        }
+        None
+    }
+}
+
 /// Calls `each` with the address, the bytes done before and the length of every piece of `length` bytes from byte `offset` of `segments`. Answers how many
 /// bytes were done before `segments` ended or `each` answered false.
 fn each_piece(
@@ -196,7 +238,8 @@ fn each_piece(
 }
 
 /// Where a queue lies and how far it is: plain data, what a snapshot saves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct State {
     /// How many entries the rings and the table have.
     pub size: u16,

@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use super::queue::{Queue, QueueError};
+use machine::sys::Bell;
+
+use super::queue::{Queue, QueueError, State};
 use crate::lock;
 use crate::worker::{Crew, Next, Turn, Worker};
 
@@ -12,12 +14,18 @@ pub(super) trait Serve: Send + 'static {
     /// Takes what waits, up to a batch, and gives it back. False if it can do nothing now: the queue is empty, or something else is missing
     /// that will kick the worker when it comes. Between requests it looks whether `turn` is over.
     fn serve(&mut self, queue: &mut Queue, turn: &Turn<'_>) -> Result<bool, QueueError>;
+
+    /// What gets [`Self::serve`] out of a wait of its own, if it ever waits.
+    fn bell(&self) -> Option<Arc<Bell>> {
+        None
+    }
 }
 
 /// A queue and the thread that serves it while the queue is there.
 pub(super) struct QueueServer {
     queue: Arc<Mutex<Option<Queue>>>,
     worker: Worker,
+    bell: Option<Arc<Bell>>,
 }
 
 impl QueueServer {
@@ -25,8 +33,9 @@ impl QueueServer {
     pub(super) fn hire(crew: &Crew, name: &str, mut handler: impl Serve) -> io::Result<Self> {
         let queue = Arc::new(Mutex::new(None));
         let theirs = Arc::clone(&queue);
+        let bell = handler.bell();
         let worker = Worker::hire(crew, name, move |turn| serve_all(&mut lock(&theirs), &mut handler, turn))?;
-        Ok(Self { queue, worker })
+        Ok(Self { queue, worker, bell })
     }
 
     /// Serves `queue` from now on; buffers may be in it already.
@@ -35,9 +44,15 @@ impl QueueServer {
         self.worker.kick();
     }
 
+    /// How far the queue is, while the server is paused; `None` if it has none.
+    pub(super) fn queue_state(&self) -> Option<State> {
+        lock(&self.queue).as_ref().map(Queue::state)
+    }
+
     /// There are new buffers, or whatever else was missing has come.
     pub(super) fn kick(&self) {
         self.worker.kick();
+        self.bell.iter().for_each(|bell| bell.ring());
     }
 
     /// Forgets the queue once the request in work is done.

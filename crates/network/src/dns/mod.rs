@@ -155,7 +155,7 @@ impl Resolver {
                 let addresses = found.ok().map(|found| found.map(|address| address.ip()).collect());
                 shared.push_answer(Answer { id, addresses });
             };
-            std::thread::Builder::new().name("look-up".into()).spawn(run).is_ok()
+            machine::sys::thread("look-up").spawn(run).is_ok()
         });
         if started {
             self.lookups.insert(id, (key, bytes));

@@ -37,6 +37,8 @@ const SYN_RETRIES_MAX: u8 = 5;
 const MSS_DEFAULT: u16 = 536;
 /// No segment smaller than this is cut, whatever a peer asks: it bounds the work that a byte can cost.
 const MSS_MIN: u16 = 64;
+/// The most that a packet carries in several segments at once: what the largest has beside its headers.
+const SEGMENTS_BYTES_MAX: usize = 65_535 - 40;
 /// Duplicate acknowledgements that mean a loss (RFC 5681, section 3.2).
 const DUPLICATES: u8 = 3;
 /// Acknowledgements owed at once at most.
@@ -123,6 +125,8 @@ pub(super) struct Connection {
     window_at: (u32, u32),
     scale: u8,
     mss: u16,
+    /// Whether the guest's interface takes several segments as one.
+    joins_segments: bool,
     /// Bytes in flight allowed after a loss; grows without bound while acknowledgements arrive.
     congestion_window: usize,
     duplicates: u8,
@@ -158,6 +162,7 @@ impl Connection {
             window_at: (0, 0),
             scale: 0,
             mss: MSS_DEFAULT,
+            joins_segments: false,
             congestion_window: usize::MAX,
             duplicates: 0,
             recover: None,
@@ -249,6 +254,16 @@ impl Connection {
     /// Bounds both buffers from now on. What the guest was promised before is not taken back.
     pub(super) fn set_limit(&mut self, bytes: usize) {
         self.limit = bytes;
+    }
+
+    /// From now on several segments may be given to the guest as one, which [`Self::mss`] says how to cut.
+    pub(super) fn join_segments(&mut self, join: bool) {
+        self.joins_segments = join;
+    }
+
+    /// The payload of the largest segment that the guest wants.
+    pub(super) fn mss(&self) -> u16 {
+        self.mss
     }
 
     /// The RST that ends this connection towards the guest.
@@ -503,7 +518,12 @@ impl Connection {
         }
 
         let room = self.window.min(self.congestion_window).saturating_sub(flight);
-        let mut length = unsent.min(mss).min(room);
+        let most = if self.joins_segments { SEGMENTS_BYTES_MAX / mss * mss } else { mss };
+        let mut length = unsent.min(most).min(room);
+        if length > mss && length < unsent {
+            // Whole segments, as if they were sent one by one.
+            length -= length % mss;
+        }
         if length < mss && length < unsent && flight > 0 {
             // A full segment fits soon: do not send a silly one (RFC 9293, section 3.8.6.2.1).
             length = 0;

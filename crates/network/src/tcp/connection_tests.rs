@@ -49,6 +49,26 @@ fn data_in_order_is_taken_and_acknowledged_once() {
 }
 
 #[test]
+fn an_interface_that_takes_them_gets_several_segments_as_one() {
+    let mut pool = pool();
+    let mut connection = open(&mut pool, 20_000);
+    connection.to_guest.push(&mut pool, &[7; 50_000]);
+    connection.join_segments(true);
+    let first = connection.next_segment(0).unwrap();
+    assert_eq!((first.seq, first.length, first.push), (1, 13 * usize::from(MSS), false), "whole segments that fit");
+    assert_eq!(connection.next_segment(0).map(|more| more.length), None, "no small one behind them");
+    connection.on_segment(&mut pool, &Incoming { window: u16::MAX, ..ack(1001, 1 + 13 * 1460) });
+    let last = connection.next_segment(0).unwrap();
+    assert_eq!((last.length, last.push), (50_000 - 13 * 1460, true));
+    // After a loss, one by one.
+    connection.on_deadline();
+    assert_eq!(connection.next_segment(0).unwrap().length, 2 * usize::from(MSS));
+    connection.join_segments(false);
+    connection.on_deadline();
+    assert_eq!(connection.next_segment(0).unwrap().length, usize::from(MSS));
+}
+
+#[test]
 fn gaps_overlaps_and_repeats_are_answered_with_where_we_are() {
     let mut pool = pool();
     let mut connection = open(&mut pool, 10_000);

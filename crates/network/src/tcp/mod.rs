@@ -12,6 +12,7 @@ mod connection;
 #[cfg(test)]
 mod connection_tests;
 
+use machine::backend::{Partial, Unfinished};
 use machine::sys::{close_with_reset, connect_stream, send_vectored};
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -29,6 +30,9 @@ use crate::poll::{Kind, Ready, Token};
 
 /// Bytes of a TCP header without options.
 const TCP_HEADER: usize = 20;
+/// Where a TCP header is in a frame that we make, and where in it the checksum is.
+const TCP_AT: u16 = 14 + 20;
+const CHECKSUM_AT: u16 = 16;
 /// Bytes read from a socket at once.
 const READ: usize = 128 << 10;
 /// Bytes that a connection may read before others get their turn.
@@ -363,6 +367,7 @@ impl Entry<Flow> {
             }
         }
         flow.connection.set_limit(if context.pool.is_tight() { WINDOW_SMALL } else { WINDOW });
+        flow.connection.join_segments(context.link.offloads().segment_v4);
         if flow.write_host(context).is_err() {
             return Next::Abort;
         }
@@ -502,19 +507,35 @@ fn refuse(link: &mut Link, key: &Key, segment: &Incoming<'_>) {
         Some(ack) => Segment { seq: ack, rst: true, ..Segment::default() },
         None => Segment { ack: Some(segment.seq.wrapping_add(length)), rst: true, ..Segment::default() },
     };
-    send_with(link, key, &reset, std::iter::empty());
+    send_with(link, key, &reset, u16::MAX, std::iter::empty());
 }
 
 fn send(link: &mut Link, key: &Key, segment: &Segment, connection: &Connection) {
-    send_with(link, key, segment, connection.to_guest.slices(segment.offset, segment.length));
+    let payload = connection.to_guest.slices(segment.offset, segment.length);
+    send_with(link, key, segment, connection.mss(), payload);
 }
 
-fn send_with<'a>(link: &mut Link, key: &Key, segment: &Segment, payload: impl Iterator<Item = &'a [u8]>) {
+/// What the field of an unfinished checksum holds: the sum of the pseudo-header (RFC 9293, section 3.1) of a segment of `length` bytes.
+fn pseudo_header_sum(from: Ipv4Addr, to: Ipv4Addr, length: u32) -> u16 {
+    let halves = |word: u32| (word >> 16) + (word & 0xffff);
+    let sum = halves(from.to_bits()) + halves(to.to_bits()) + u32::from(u8::from(IpProtocol::Tcp)) + halves(length);
+    u16::try_from(halves(halves(sum))).unwrap_or(0)
+}
+
+/// Sends `segment`, which stands for several if it is longer than `mss`.
+fn send_with<'a>(link: &mut Link, key: &Key, segment: &Segment, mss: u16, payload: impl Iterator<Item = &'a [u8]>) {
     let (from, to): (Ipv4Addr, Ipv4Addr) = (*key.remote.ip(), *key.guest.ip());
     let options_length = if segment.mss.is_some() { 4 } else { 0 } + if segment.scale.is_some() { 4 } else { 0 };
     let header = TCP_HEADER + options_length;
     debug_assert!(IPV4_HEADER + header + segment.length <= usize::from(u16::MAX), "the MSS keeps segments in a packet");
-    link.ipv4(IpProtocol::Tcp, from, to, header + segment.length, |bytes| {
+    // A frame that was joined while the interface took such ones, and goes when it no longer does, is one that it loses.
+    let joined = segment.length > usize::from(mss);
+    let partial = link.offloads().checksum || joined;
+    let unfinished = Unfinished {
+        checksum: partial.then_some(Partial { start: TCP_AT, offset: CHECKSUM_AT }),
+        segment_bytes: if joined { mss } else { 0 },
+    };
+    link.ipv4_unfinished(unfinished, IpProtocol::Tcp, from, to, header + segment.length, |bytes| {
         let mut at = header;
         for piece in payload {
             bytes[at..at + piece.len()].copy_from_slice(piece);
@@ -542,6 +563,11 @@ fn send_with<'a>(link: &mut Link, key: &Key, segment: &Segment, payload: impl It
         tcp.set_header_len(u8::try_from(header).unwrap_or(20));
         tcp.set_window_len(segment.window);
         tcp.set_urgent_at(0);
-        tcp.fill_checksum(&IpAddress::Ipv4(from), &IpAddress::Ipv4(to));
+        if partial {
+            let length = u32::try_from(header + segment.length).unwrap_or(0);
+            tcp.set_checksum(pseudo_header_sum(from, to, length));
+        } else {
+            tcp.fill_checksum(&IpAddress::Ipv4(from), &IpAddress::Ipv4(to));
+        }
     });
 }

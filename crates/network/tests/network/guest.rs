@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use machine::backend::{FrameSink, NetworkBackend};
+use machine::backend::{FrameSink, NetworkBackend, Offloads, Partial, Unfinished};
 use machine::clock::Clock;
 use machine::entropy::Entropy;
 use network::{Config, NameServers, Network};
@@ -13,7 +14,9 @@ use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, IpCidr, IpEndpoint, IpProtocol, Ipv4Packet};
+use smoltcp::wire::{
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpCidr, IpEndpoint, IpProtocol, Ipv4Packet, TcpPacket,
+};
 
 pub(crate) const MAC: EthernetAddress = EthernetAddress([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 /// How long anything on loopback may take before a test fails.
@@ -30,9 +33,39 @@ pub(crate) struct Ring {
     frames: Mutex<VecDeque<Vec<u8>>>,
     arrived: Condvar,
     room: usize,
+    offloads: AtomicBool,
+    /// How many frames stood for several.
+    pub(crate) joined_count: AtomicUsize,
 }
 
 impl FrameSink for Ring {
+    fn offloads(&self) -> Offloads {
+        let on = self.offloads.load(Ordering::SeqCst);
+        Offloads { checksum: on, segment_v4: on, segment_v6: false }
+    }
+
+    fn receive_unfinished(&self, frame: &[u8], unfinished: Unfinished) -> bool {
+        if let Some(partial) = unfinished.checksum {
+            // The field has the sum of the pseudo-header, and no more.
+            assert_eq!(partial, Partial { start: 34, offset: 16 });
+            let packet = Ipv4Packet::new_checked(&frame[14..]).unwrap();
+            let mut finished = packet.payload().to_vec();
+            let field = u16::from_be_bytes([finished[16], finished[17]]);
+            TcpPacket::new_unchecked(&mut finished).fill_checksum(&packet.src_addr().into(), &packet.dst_addr().into());
+            let whole = u16::from_be_bytes([finished[16], finished[17]]);
+            finished[16..18].fill(0);
+            let sum = |bytes: &[u8]| {
+                bytes.chunks(2).map(|c| u64::from(c[0]) << 8 | c.get(1).map_or(0, |b| u64::from(*b))).sum::<u64>()
+            };
+            assert_eq!((sum(&finished) + u64::from(field) + u64::from(whole)) % 0xffff, 0);
+        }
+        if unfinished.segment_bytes != 0 {
+            assert!(unfinished.checksum.is_some() && frame.len() > 54 + usize::from(unfinished.segment_bytes));
+            self.joined_count.fetch_add(1, Ordering::SeqCst);
+        }
+        self.receive(frame)
+    }
+
     fn receive(&self, frame: &[u8]) -> bool {
         let mut frames = self.frames.lock().unwrap();
         if frames.len() >= self.room {
@@ -143,16 +176,18 @@ impl Guest {
         let clock = Arc::new(Clock::new());
         let mtu = usize::from(config.mtu);
         let network = Arc::new(Network::start(config, Arc::clone(&clock)).unwrap());
-        let ring = Arc::new(Ring { frames: Mutex::default(), arrived: Condvar::new(), room });
+        let (frames, arrived, offloads) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
+        let ring = Arc::new(Ring { frames, arrived, room, offloads, joined_count: AtomicUsize::new(0) });
         network.attach(Arc::clone(&ring) as Arc<dyn FrameSink>);
         let mut port = Port { ring, network, mtu, starved: false, checksums: true };
         let interface = Interface::new(smoltcp::iface::Config::new(MAC.into()), &mut port, Instant::ZERO);
         Self { port, interface, sockets: SocketSet::new(Vec::new()), clock }
     }
 
-    /// Leaves checksums of TCP and UDP to the network, as an interface with offloads does.
-    pub(crate) fn offload_checksums(&mut self) {
+    /// Leaves checksums of TCP and UDP to the network and takes several segments as one, as an interface with offloads does.
+    pub(crate) fn offload(&mut self) {
         self.port.checksums = false;
+        self.port.ring.offloads.store(true, Ordering::SeqCst);
         self.interface = {
             let mut interface = Interface::new(smoltcp::iface::Config::new(MAC.into()), &mut self.port, Instant::ZERO);
             interface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(network::GUEST.into(), 24)).unwrap());

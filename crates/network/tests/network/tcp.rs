@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -216,10 +218,12 @@ fn bulk_with_large_packets() {
 }
 
 #[test]
-fn bulk_without_checksums() {
+fn bulk_with_offloads() {
     let mut guest = Guest::new(config());
-    guest.offload_checksums();
+    guest.offload();
+    let ring = Arc::clone(&guest.port.ring);
     round_trip(guest, 16 << 20);
+    assert!(ring.joined_count.load(Ordering::SeqCst) > 100, "most of it comes in large pieces");
 }
 
 #[test]

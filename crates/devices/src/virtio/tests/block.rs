@@ -391,7 +391,7 @@ fn rubbish_in_one_queue_leaves_the_host_well() {
     machine.driver.rings[1].offer(9999);
     machine.driver.kick(1);
     wait_for(|| machine.driver.status() & status::DEVICE_NEEDS_RESET != 0);
-    assert!(machine.driver.line.is_raised());
+    wait_for(|| machine.driver.line.is_raised());
     machine.driver.write(0x050, 1);
     machine.driver.write(0x050, 0xffff);
     machine.driver.bring_up(ALL);
@@ -456,4 +456,53 @@ proptest! {
         }
         prop_assert_eq!(&model, &*lock(&machine.disk.content));
     }
+}
+
+#[test]
+fn a_disk_goes_on_in_a_new_device() {
+    for features in [ALL, ALL | common::EVENT_IDX] {
+        let mut machine = machine_of(Memory::new(), 1, features);
+        let data = machine.data;
+        for round in 0..300 {
+            machine.driver.put(data, &[u8::try_from(round % 251).unwrap(); 512]);
+            assert_eq!(machine.request(1, round % 100, &[readable(data, 512)]).0, 0);
+            if round % 37 == 0 {
+                // What was offered before and not told of is done after.
+                machine.driver.transport.pause();
+                let head = machine.offer(0, 1, 0, round % 100, &[writable(data + 4096, 512)]);
+                let options = Options { serial: "same".into(), queues_count: 1 };
+                let disk = Arc::clone(&machine.disk) as Arc<dyn BlockBackend>;
+                let block = Arc::new(Block::new(disk, &options, &crate::worker::Crew::Threads).unwrap());
+                machine.driver.move_to(Arc::clone(&block) as Arc<dyn VirtioDevice>);
+                machine.block = block;
+                assert_eq!(machine.driver.wait_used(0), (head, 513));
+                assert_eq!(machine.driver.get(data + 4096, 512), machine.driver.get(data, 512));
+                machine.driver.rings[0].must_kick();
+            }
+        }
+    }
+}
+
+#[test]
+fn impossible_states_are_refused() {
+    let machine = machine();
+    machine.driver.transport.pause();
+    let good = machine.driver.transport.save().unwrap();
+    let wrong = |path: &str, value: serde_json::Value| {
+        let mut state = good.clone();
+        *state.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = value;
+        let other = self::machine();
+        other.driver.transport.pause();
+        let error = other.driver.transport.restore(&state).unwrap_err().to_string();
+        assert_eq!(error.lines().count(), 1, "{error}");
+    };
+    wrong("/queues/0/size", 3.into());
+    wrong("/queues/0/size", 512.into());
+    wrong("/queues/0/used", 1.into());
+    wrong("/queues/0/available", u64::MAX.into());
+    wrong("/queues", serde_json::Value::Array(Vec::new()));
+    wrong("/registers/device_id", 1.into());
+    wrong("/registers/driver_features", u64::MAX.into());
+    wrong("/registers/queues", serde_json::Value::Array(Vec::new()));
+    wrong("/device", true.into());
 }

@@ -178,3 +178,27 @@ fn a_receive_buffer_without_room_is_a_broken_driver() {
     assert_ne!(driver.status() & status::DEVICE_NEEDS_RESET, 0);
     assert_eq!(terminal.sink().receive(b"a"), 0);
 }
+
+#[test]
+fn a_console_goes_on_in_a_new_device() {
+    let (terminal, _, mut driver, at) = console(0);
+    for number in 0..4 {
+        driver.rings[RX].add(&[writable(at + 64 * number, 64)]).unwrap();
+    }
+    driver.kick(RX);
+    assert_eq!(terminal.sink().receive(b"one"), 3);
+    assert_eq!(driver.wait_used(RX).1, 3);
+    let terminal = Arc::new(Terminal::default());
+    let backend = Arc::clone(&terminal) as Arc<dyn CharacterBackend>;
+    let console = Arc::new(Console::new(backend, &crate::worker::Crew::Threads).unwrap());
+    driver.move_to(Arc::clone(&console) as Arc<dyn VirtioDevice>);
+    assert_eq!(terminal.sink().receive(b"three"), 5);
+    assert_eq!(driver.wait_used(RX).1, 5);
+    assert_eq!(driver.get(at + 64, 5), b"three");
+    driver.put(at + 4096, b"out");
+    driver.rings[TX].add(&[readable(at + 4096, 3)]).unwrap();
+    driver.kick(TX);
+    driver.wait_used(TX);
+    console.drain();
+    assert_eq!(*lock(&terminal.sent), b"out");
+}

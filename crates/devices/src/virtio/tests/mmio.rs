@@ -1,55 +1,8 @@
+use machine::address::GuestPhysical;
+
 use super::super::driver::{BASE, Driver, wait_for};
+use super::super::probe::Probe;
 use super::*;
-
-/// A device with two queues and nothing behind them; records what happens to it.
-#[derive(Default)]
-struct Probe {
-    events: Mutex<Vec<String>>,
-    signals: Mutex<Option<Arc<dyn DriverSignals>>>,
-}
-
-impl Probe {
-    fn note(&self, event: impl Into<String>) {
-        lock(&self.events).push(event.into());
-    }
-    fn events(&self) -> Vec<String> {
-        std::mem::take(&mut lock(&self.events))
-    }
-    fn signals(&self) -> Arc<dyn DriverSignals> {
-        Arc::clone(lock(&self.signals).as_ref().unwrap())
-    }
-}
-
-impl VirtioDevice for Probe {
-    fn device_id(&self) -> u32 {
-        42
-    }
-    fn features(&self) -> u64 {
-        0b101
-    }
-    fn queue_sizes(&self) -> &[u16] {
-        &[8, 16]
-    }
-    fn read_config(&self, offset: u64, bytes: &mut [u8]) {
-        super::super::read_config_bytes(&[1, 2, 3, 4, 5, 6], offset, bytes);
-    }
-    fn write_config(&self, offset: u64, bytes: &[u8]) {
-        self.note(format!("config {offset} {bytes:?}"));
-    }
-    fn activate(&self, activation: Activation) {
-        let sizes: Vec<_> = activation.queues.iter().map(|q| q.as_ref().map(|q| q.state().size)).collect();
-        self.note(format!("activate {:#x} {sizes:?}", activation.features));
-        *lock(&self.signals) = Some(activation.signals);
-    }
-    fn notify(&self, queue: u16) {
-        self.note(format!("notify {queue}"));
-    }
-    fn reset(&self) {
-        self.note("reset");
-    }
-    fn pause(&self) {}
-    fn resume(&self) {}
-}
 
 #[test]
 fn identity_and_features() {

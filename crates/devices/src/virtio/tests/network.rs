@@ -1,8 +1,8 @@
-use super::super::checksum::tests::udp;
 use super::super::driver::{Driver, readable, wait_for, writable};
 use super::super::{feature as common, status};
 use super::*;
 use crate::BoardDevice;
+use crate::checksum::tests::udp;
 use machine::bus::{BusDevice, Width};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +12,7 @@ const MTU: u16 = 65_520;
 
 #[derive(Default)]
 struct Cable {
+    offloads: Offloads,
     sent: Mutex<Vec<Vec<u8>>>,
     sink: OnceLock<Arc<dyn FrameSink>>,
     ready_count: AtomicU32,
@@ -32,6 +33,9 @@ impl Cable {
 impl NetworkBackend for Cable {
     fn send(&self, frame: &[u8]) {
         lock(&self.sent).push(frame.into());
+    }
+    fn offloads(&self) -> Offloads {
+        self.offloads
     }
     fn mtu(&self) -> u16 {
         MTU
@@ -55,10 +59,15 @@ const RX: usize = RECEIVE as usize;
 const TX: usize = TRANSMIT as usize;
 
 fn machine(features: u64) -> Machine {
-    let cable = Arc::new(Cable::default());
-    let network = Arc::new(
-        Network::new(Arc::clone(&cable) as Arc<dyn NetworkBackend>, MAC, &crate::worker::Crew::Threads).unwrap(),
-    );
+    machine_with(features, 1, Offloads::default())
+}
+
+const ALL: Offloads = Offloads { checksum: true, segment_v4: true, segment_v6: true };
+
+fn machine_with(features: u64, pairs_count: u16, offloads: Offloads) -> Machine {
+    let cable = Arc::new(Cable { offloads, ..Cable::default() });
+    let backend = Arc::clone(&cable) as Arc<dyn NetworkBackend>;
+    let network = Arc::new(Network::new(backend, MAC, pairs_count, &crate::worker::Crew::Threads).unwrap());
     let mut driver = Driver::start(Arc::clone(&network) as Arc<dyn VirtioDevice>, features);
     network.drain();
     let data = driver.allocate(4 << 20);
@@ -233,4 +242,138 @@ fn hostile_receive_buffers() {
     broken.give(1, 255, 0);
     assert!(!broken.cable.sink().receive(&[1; 60]));
     wait_for(|| broken.driver.status() & status::DEVICE_NEEDS_RESET != 0);
+}
+
+#[test]
+fn what_the_network_does_not_need_is_not_done() {
+    let (frame, start) = udp(b"some payload", false);
+    let mut header = [0; 12];
+    header[0] = 1;
+    header[6..8].copy_from_slice(&start.to_le_bytes());
+    header[8] = 6;
+    let mut machine = machine_with(feature::CSUM | feature::HOST_TSO4, 1, ALL);
+    machine.send(header, &frame);
+    assert_eq!(machine.cable.sent(), [&frame[..]], "the checksum is as the guest left it");
+    let large = vec![3; 60_000];
+    header[1..6].copy_from_slice(&[1, 54, 0, 0xb4, 5]);
+    machine.send(header, &large);
+    assert_eq!(machine.cable.sent(), [&large[..]]);
+    header[1] = 4;
+    machine.send(header, &large);
+    header[..2].copy_from_slice(&[0, 1]);
+    machine.send(header, &large);
+    header[..6].copy_from_slice(&[1, 1, 54, 0, 0, 0]);
+    machine.send(header, &large);
+    assert!(machine.cable.sent().is_empty(), "not agreed on, without a checksum, in pieces of nothing");
+    assert!(!feature_offered(Offloads::default(), feature::HOST_TSO4) && feature_offered(ALL, feature::HOST_TSO4));
+}
+
+fn feature_offered(offloads: Offloads, bit: u64) -> bool {
+    machine_with(0, 1, offloads).network.features() & bit != 0
+}
+
+#[test]
+fn unfinished_frames_arrive_as_the_driver_can_take_them() {
+    let (frame, start) = udp(b"some payload", false);
+    let unfinished = Unfinished { checksum: Some(Partial { start, offset: 6 }), segment_bytes: 0 };
+    let offloading = feature::GUEST_CSUM | feature::GUEST_TSO4 | feature::MERGEABLE;
+    let mut machine = machine(offloading);
+    assert_eq!(machine.cable.sink().offloads(), Offloads { segment_v6: false, ..ALL });
+    machine.give(0, 64, 2000);
+    assert!(machine.cable.sink().receive_unfinished(&frame, unfinished));
+    machine.driver.wait_used(RX);
+    let header = machine.received(0, 12);
+    assert_eq!((header[0], header[1]), (1, 0));
+    assert_eq!((&header[6..8], &header[8..10]), (&start.to_le_bytes()[..], &[6, 0][..]));
+    assert_eq!(machine.received(0, 12 + frame.len())[12..], frame);
+    let mut large = vec![0; 60_000];
+    large[12..15].copy_from_slice(&[8, 0, 0x45]);
+    large[16..18].copy_from_slice(&(60_000u16 - 14).to_be_bytes());
+    large[23] = 6;
+    large[46] = 0x80;
+    let partial = Some(Partial { start: 34, offset: 16 });
+    assert!(machine.cable.sink().receive_unfinished(&large, Unfinished { checksum: partial, segment_bytes: 1448 }));
+    let buffers = 60_012usize.div_ceil(2000);
+    (0..buffers).for_each(|_| assert!(machine.driver.wait_used(RX).1 > 0));
+    assert_eq!(machine.received(1, 12), [1, 1, 66, 0, 0xa8, 5, 34, 0, 16, 0, 31, 0]);
+
+    let mut plain = self::machine(0);
+    plain.give(0, 2, 2000);
+    assert_eq!(plain.cable.sink().offloads(), Offloads::default());
+    assert!(plain.cable.sink().receive_unfinished(&large, Unfinished { checksum: partial, segment_bytes: 1448 }));
+    assert!(plain.cable.sink().receive_unfinished(&frame, unfinished));
+    plain.driver.wait_used(RX);
+    let got = plain.received(0, 12 + frame.len());
+    assert_eq!(got[0], 0);
+    assert!(checksum::is_valid(&got[12..]), "the large frame is lost, the small one is completed");
+}
+
+#[test]
+fn frames_come_back_to_the_pair_that_talks() {
+    let mut machine = machine_with(feature::CONTROL | feature::MULTI_QUEUE, 2, ALL);
+    let control = 4;
+    assert_eq!((machine.network.queue_sizes().len(), machine.driver.transport.read(0x108, Width::Half)), (5, 2));
+    let command = |machine: &mut Machine, bytes: &[u8]| {
+        machine.driver.put(machine.data, bytes);
+        let length = u32::try_from(bytes.len()).unwrap();
+        let at = machine.data;
+        machine.driver.rings[control].add(&[readable(at, length), writable(at + 64, 1)]).unwrap();
+        machine.driver.kick(control);
+        assert_eq!(machine.driver.wait_used(control).1, 1);
+        machine.driver.get(at + 64, 1)[0]
+    };
+    for bad in [&[4, 0, 3, 0][..], &[4, 0, 0, 0], &[4, 1, 1, 0], &[0, 0, 1]] {
+        assert_eq!(command(&mut machine, bad), 1, "{bad:?}");
+    }
+    assert_eq!(command(&mut machine, &[4, 0, 2, 0]), 0);
+    let (mine, _) = udp(b"to the second pair", false);
+    let at = machine.data;
+    machine.driver.put(at, &[0; 12]);
+    machine.driver.put(at + 64, &mine);
+    let length = u32::try_from(mine.len()).unwrap();
+    machine.driver.rings[3].add(&[readable(at, 12), readable(at + 64, length)]).unwrap();
+    machine.driver.kick(3);
+    machine.driver.wait_used(3);
+    // The answer: ends the other way round.
+    let mut answer = mine.clone();
+    answer[26..34].rotate_left(4);
+    answer[34..38].rotate_left(2);
+    assert!(!machine.cable.sink().receive(&answer), "the second pair has no buffers yet");
+    machine.driver.rings[2].add(&[writable(at + (1 << 20), 2000)]).unwrap();
+    machine.driver.kick(2);
+    wait_for(|| machine.cable.ready_count() > 0);
+    assert!(machine.cable.sink().receive(&answer));
+    assert_eq!(machine.driver.wait_used(2).1, 12 + length);
+}
+
+#[test]
+fn an_interface_goes_on_in_a_new_device() {
+    let features = feature::MERGEABLE | feature::CONTROL | feature::MULTI_QUEUE | feature::STATUS;
+    let mut machine = machine_with(features, 2, Offloads::default());
+    // Two pairs, by the control queue.
+    machine.driver.put(machine.data, &[4, 0, 2, 0]);
+    machine.driver.rings[4].add(&[readable(machine.data, 4), writable(machine.data + 64, 1)]).unwrap();
+    machine.driver.kick(4);
+    machine.driver.wait_used(4);
+    machine.give(0, 8, 2048);
+    for round in 0..4u8 {
+        let frame = [round; 60];
+        assert!(machine.cable.sink().receive(&frame));
+        machine.driver.wait_used(RX);
+        assert_eq!(machine.received(u64::from(round), 72)[12..], frame);
+        machine.send([0; HEADER_BYTES], &[round + 100; 60]);
+        assert_eq!(machine.cable.sent(), [vec![round + 100; 60]]);
+        machine.network.set_link(false);
+        machine.driver.acknowledge();
+
+        let cable = Arc::new(Cable::default());
+        let backend = Arc::clone(&cable) as Arc<dyn NetworkBackend>;
+        let network = Arc::new(Network::new(backend, MAC, 2, &crate::worker::Crew::Threads).unwrap());
+        machine.driver.move_to(Arc::clone(&network) as Arc<dyn VirtioDevice>);
+        assert_eq!(network.shared.pairs_count(), 2);
+        assert_eq!(machine.driver.transport.read(0x106, Width::Half), 0, "the cable is still out");
+        network.set_link(true);
+        (machine.cable, machine.network) = (cable, network);
+        machine.driver.acknowledge();
+    }
 }

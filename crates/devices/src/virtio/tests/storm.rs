@@ -134,7 +134,7 @@ fn subjects(host: &Arc<Host>) -> Vec<Subject> {
     let options = block::Options { serial: String::new(), queues_count: 2 };
     vec![
         subject(Block::new(Arc::clone(host) as _, &options, &crate::worker::Crew::Threads).unwrap(), Block::drain),
-        subject(Network::new(Arc::clone(host) as _, [2; 6], &crate::worker::Crew::Threads).unwrap(), Network::drain),
+        subject(Network::new(Arc::clone(host) as _, [2; 6], 1, &crate::worker::Crew::Threads).unwrap(), Network::drain),
         subject(Console::new(Arc::clone(host) as _, &crate::worker::Crew::Threads).unwrap(), Console::drain),
         subject(EntropySource::new(Entropy::Seeded(1), &crate::worker::Crew::Threads).unwrap(), EntropySource::drain),
     ]

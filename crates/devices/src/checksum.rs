@@ -1,6 +1,8 @@
-//! Internet checksums, so that guests need not compute them: a host does it a hundred times faster than a guest that is interpreted.
+//! Internet checksums of network devices, so that guests need not compute them: a host does it a hundred times faster than a guest that is interpreted.
 //!
 //! Specification: RFC 1071; virtio 1.2, section 5.1.6 (`VIRTIO_NET_HDR_F_NEEDS_CSUM`, `VIRTIO_NET_HDR_F_DATA_VALID`).
+
+use machine::backend::Partial;
 
 const ETHERNET_BYTES: usize = 14;
 const IPV4: [u8; 2] = [0x08, 0x00];
@@ -9,7 +11,7 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// The one's complement sum of `bytes` as big-endian halves, not folded. No frame is long enough to overflow it.
-fn sum(bytes: &[u8]) -> u64 {
+pub(crate) fn sum(bytes: &[u8]) -> u64 {
     // Sums of native words are sums of bytes in another order, which folding does not mind (RFC 1071, section 2).
     let (words, rest) = bytes.as_chunks::<4>();
     let mut total: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
@@ -19,7 +21,7 @@ fn sum(bytes: &[u8]) -> u64 {
     total
 }
 
-fn fold(mut sum: u64) -> u16 {
+pub(crate) fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -28,11 +30,11 @@ fn fold(mut sum: u64) -> u16 {
 
 /// Completes a checksum that the guest left to the device: the field at `start + offset`, which holds the sum of the pseudo-header, becomes the
 /// checksum of `frame` from `start` on. False if the field is not in the frame.
-pub(super) fn complete(frame: &mut [u8], start: u16, offset: u16) -> bool {
-    let (start, field) = (usize::from(start), usize::from(start) + usize::from(offset));
-    if start > frame.len() || field + 2 > frame.len() {
+pub(crate) fn complete(frame: &mut [u8], start: u16, offset: u16) -> bool {
+    if !has_field(frame, Partial { start, offset }) {
         return false;
     }
+    let (start, field) = (usize::from(start), usize::from(start) + usize::from(offset));
     let checksum = match !fold(sum(&frame[start..])) {
         // Zero would mean "no checksum" in UDP; both are zero to a one's complement sum.
         0 => 0xffff,
@@ -42,9 +44,53 @@ pub(super) fn complete(frame: &mut [u8], start: u16, offset: u16) -> bool {
     true
 }
 
+/// Whether the field of an unfinished checksum is in `frame`.
+pub(crate) fn has_field(frame: &[u8], partial: Partial) -> bool {
+    usize::from(partial.start) + usize::from(partial.offset) + 2 <= frame.len()
+}
+
+/// Whether `frame` is IPv6.
+pub(crate) fn is_v6(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&IPV6)
+}
+
+/// How many bytes at the beginning of `frame` are headers, up to TCP's; less if it has no TCP.
+pub(crate) fn headers_bytes(frame: &[u8]) -> u16 {
+    let tcp = transport(frame).map_or(ETHERNET_BYTES, |(_, segment)| frame.len() - segment.len());
+    let header = frame.get(tcp + 12).map_or(0, |byte| usize::from(byte >> 4) * 4);
+    u16::try_from(tcp + header).unwrap_or(0)
+}
+
+/// A number for the two ends that `frame` goes between, the same for both directions: of TCP and UDP with their ports. `None` if it is not IP.
+pub(crate) fn ends(frame: &[u8]) -> Option<u32> {
+    let (address_at, address_bytes, protocol_at, next) = match frame.get(12..14)? {
+        kind if kind == IPV4 => (26, 4, 23, ETHERNET_BYTES + usize::from(frame.get(14)? & 15) * 4),
+        kind if kind == IPV6 => (22, 16, 20, ETHERNET_BYTES + 40),
+        _ => return None,
+    };
+    let word = |bytes: &[u8; 4]| u32::from_be_bytes(*bytes);
+    let addresses = frame.get(address_at..address_at + 2 * address_bytes)?.as_chunks::<4>().0;
+    let mut ends = addresses.iter().map(word).fold(0, |ends, word| ends ^ word);
+    if [TCP, UDP].contains(frame.get(protocol_at)?)
+        && let Some([a, b, c, d]) = frame.get(next..next + 4)
+    {
+        ends ^= u32::from(u16::from_be_bytes([*a, *b]) ^ u16::from_be_bytes([*c, *d])) << 8;
+    }
+    Some(ends)
+}
+
 /// Whether `frame` is TCP or UDP, not a fragment, and its checksum is right. A false answer only means that the guest has to look itself.
-pub(super) fn is_valid(frame: &[u8]) -> bool {
+pub(crate) fn is_valid(frame: &[u8]) -> bool {
     transport(frame).is_some_and(|(pseudo, segment)| fold(pseudo + sum(segment)) == 0xffff)
+}
+
+/// Whether `frame` is IPv4 and its header's checksum is right.
+pub(crate) fn is_valid_v4_header(frame: &[u8]) -> bool {
+    let packet = frame.get(ETHERNET_BYTES..).unwrap_or(&[]);
+    let header_bytes = usize::from(packet.first().copied().unwrap_or(0) & 15) * 4;
+    frame.get(12..14) == Some(&IPV4)
+        && header_bytes >= 20
+        && packet.get(..header_bytes).is_some_and(|header| fold(sum(header)) == 0xffff)
 }
 
 /// The sum of the pseudo-header and the bytes of the segment in `frame`, if it has one with a checksum.
@@ -77,7 +123,7 @@ fn transport(frame: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
