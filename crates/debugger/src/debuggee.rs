@@ -1,9 +1,8 @@
 //! What can be debugged.
 
-use riscv::hart::Hart;
-use riscv::hart::debug::{Points, Stop};
+use machine::debug::{Points, Stop};
 
-pub use riscv::board::debug::Move;
+pub use machine::debug::Move;
 
 /// The number of a thread, from one.
 pub type Thread = std::num::NonZeroUsize;
@@ -33,9 +32,6 @@ pub enum Report {
     Killed(u8),
 }
 
-/// Something that is done with a hart.
-pub type HartAction = Box<dyn FnOnce(&mut Hart) + Send>;
-
 /// What each thread does when the debuggee moves on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moves {
@@ -43,6 +39,24 @@ pub struct Moves {
     pub own: Vec<(Thread, Move, Option<u8>)>,
     /// What all others do.
     pub others: Move,
+}
+
+/// The registers of a debuggee's threads, by the numbers that gdb knows them by, each in the processor's own order of bytes.
+pub trait Registers {
+    /// The target description of gdb's manual, appendix "Target Descriptions": which registers there are.
+    fn description(&self) -> String;
+
+    /// Those that every stop transfers, one behind the other; `None` if there is no such thread.
+    fn read_all(&self, thread: Thread) -> Option<Vec<u8>>;
+
+    /// Sets all of those; false if it is not possible.
+    fn write_all(&self, thread: Thread, bytes: &[u8]) -> bool;
+
+    /// One register; `None` if there is no such.
+    fn read_one(&self, thread: Thread, number: usize) -> Option<Vec<u8>>;
+
+    /// Sets one register; false if there is no such, or it takes no such value.
+    fn write_one(&self, thread: Thread, number: usize, bytes: &[u8]) -> bool;
 }
 
 /// A machine of any kind, to a debugger. Methods that look at it or move it are called while it stands still.
@@ -68,8 +82,8 @@ pub trait Debuggee: Send + Sync {
     /// The threads there are, each with a line about it.
     fn threads(&self) -> Vec<(Thread, String)>;
 
-    /// Calls `action` with a thread's hart; false if there is no such thread.
-    fn with_hart(&self, thread: Thread, action: HartAction) -> bool;
+    /// The threads' registers.
+    fn registers(&self) -> &dyn Registers;
 
     /// Reads memory as a thread sees it: how many bytes there were before the first that is not memory.
     fn read(&self, thread: Thread, at: u64, bytes: &mut [u8]) -> usize;
@@ -77,11 +91,8 @@ pub trait Debuggee: Send + Sync {
     /// Writes memory as a thread sees it; false if it is not all memory.
     fn write(&self, thread: Thread, at: u64, bytes: &[u8]) -> bool;
 
-    /// Has all threads stop at these points.
-    fn set_points(&self, points: Points);
-
-    /// Whether threads have privileged registers.
-    fn is_system(&self) -> bool;
+    /// Has all threads stop at these points. False if there are more than it can watch, or of kinds that it cannot; then all is as before.
+    fn set_points(&self, points: Points) -> bool;
 
     /// Answers a command that gdb's `monitor` passed on.
     fn command(&self, thread: Thread, line: &str) -> String;

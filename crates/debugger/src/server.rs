@@ -25,7 +25,7 @@ use gdbstub::conn::Connection;
 use gdbstub::stub::state_machine::GdbStubStateMachine;
 use gdbstub::stub::{DisconnectReason, GdbStub, MultiThreadStopReason};
 use gdbstub::target::ext::breakpoints::WatchKind;
-use riscv::hart::debug::{Stop, Watch};
+use machine::debug::{Stop, Watch};
 
 use crate::connection::{Arrival, Inbox, Stream, Wire};
 use crate::debuggee::{Debuggee, Report};

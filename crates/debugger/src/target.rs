@@ -1,8 +1,10 @@
 //! A debuggee, to `gdbstub`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, mpsc};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 
+use gdbstub::arch::{Arch, RegId, Registers};
 use gdbstub::common::{Pid, Signal, Tid};
 use gdbstub::target::ext::auxv::{Auxv, AuxvOps};
 use gdbstub::target::ext::base::BaseOps;
@@ -22,17 +24,58 @@ use gdbstub::target::ext::target_description_xml_override::{
 };
 use gdbstub::target::ext::thread_extra_info::{ThreadExtraInfo, ThreadExtraInfoOps};
 use gdbstub::target::{Target, TargetError, TargetResult};
-use riscv::hart::Hart;
-use riscv::hart::debug::{Points, Watch, Watchpoint};
+use machine::debug::{Points, Watch, Watchpoint};
 
 use crate::debuggee::{Debuggee, Move, Moves};
-use crate::registers::{Core, Register, Riscv64, description};
 
 /// Points of each kind at most: more than any debugger sets, less than any memory.
 const POINTS_MAX: usize = 4096;
 /// `EFAULT` and `ENOENT`: numbers of the protocol, which are Linux's.
 const BAD_ADDRESS: u8 = 14;
 const NO_ENTRY: u8 = 2;
+
+/// A processor of any kind, to `gdbstub`: the debuggee knows its registers.
+pub(crate) enum AnyProcessor {}
+
+impl Arch for AnyProcessor {
+    type Usize = u64;
+    type Registers = Core;
+    /// The length of the instruction that a breakpoint would replace, which nothing here does.
+    type BreakpointKind = usize;
+    type RegId = Register;
+}
+
+/// A register by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Register(usize);
+
+impl RegId for Register {
+    fn from_raw_id(id: usize) -> Option<(Self, Option<NonZeroUsize>)> {
+        Some((Self(id), None))
+    }
+}
+
+/// The registers that every stop transfers, as they travel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Core(Vec<u8>);
+
+impl Registers for Core {
+    type ProgramCounter = u64;
+
+    /// Asked for by those only who patch breakpoints into memory.
+    fn pc(&self) -> u64 {
+        0
+    }
+
+    fn gdb_serialize(&self, mut write_byte: impl FnMut(Option<u8>)) {
+        self.0.iter().for_each(|byte| write_byte(Some(*byte)));
+    }
+
+    fn gdb_deserialize(&mut self, bytes: &[u8]) -> Result<(), ()> {
+        self.0 = bytes.to_vec();
+        Ok(())
+    }
+}
 
 /// Nothing that a debugger asks for is fatal.
 #[derive(Debug, thiserror::Error)]
@@ -63,31 +106,22 @@ impl View {
         }
     }
 
-    /// What `look` finds in the thread's hart.
-    fn with_hart<T: Send + 'static>(
-        &mut self,
-        tid: Tid,
-        look: impl FnOnce(&mut Hart) -> T + Send + 'static,
-    ) -> TargetResult<T, Self> {
-        self.current = tid;
-        let (answer, answers) = mpsc::channel();
-        self.debuggee.with_hart(
-            tid,
-            Box::new(move |hart| {
-                // Whoever asked waits for the answer.
-                let _ = answer.send(look(hart));
-            }),
-        );
-        answers.try_recv().map_err(|_| TargetError::NonFatal)
+    /// Has the debuggee stop at other points than before, if it can.
+    fn change_points(&mut self, change: impl FnOnce(&mut Points)) -> bool {
+        let mut points = self.points.clone();
+        change(&mut points);
+        let done = self.debuggee.set_points(points.clone());
+        if done {
+            self.points = points;
+        }
+        done
     }
 
     fn add_breakpoint(&mut self, at: u64) -> bool {
-        if self.counts.len() >= POINTS_MAX {
+        if self.counts.len() >= POINTS_MAX || !self.change_points(|points| points.breakpoints.extend([at])) {
             return false;
         }
         *self.counts.entry(at).or_default() += 1;
-        self.points.breakpoints.insert(at);
-        self.debuggee.set_points(self.points.clone());
         true
     }
 
@@ -96,8 +130,7 @@ impl View {
         *count -= 1;
         if *count == 0 {
             self.counts.remove(&at);
-            self.points.breakpoints.remove(&at);
-            self.debuggee.set_points(self.points.clone());
+            return self.change_points(|points| points.breakpoints.retain(|other| *other != at));
         }
         true
     }
@@ -112,10 +145,10 @@ fn part(all: &[u8], offset: u64, length: usize, buffer: &mut [u8]) -> usize {
 }
 
 impl Target for View {
-    type Arch = Riscv64;
+    type Arch = AnyProcessor;
     type Error = Never;
 
-    fn base_ops(&mut self) -> BaseOps<'_, Riscv64, Never> {
+    fn base_ops(&mut self) -> BaseOps<'_, AnyProcessor, Never> {
         BaseOps::MultiThread(self)
     }
 
@@ -132,23 +165,24 @@ impl Target for View {
     }
 
     fn support_exec_file(&mut self) -> Option<ExecFileOps<'_, Self>> {
-        if self.debuggee.is_system() { None } else { Some(self) }
+        if self.debuggee.exec_file().is_none() { None } else { Some(self) }
     }
 
     fn support_auxv(&mut self) -> Option<AuxvOps<'_, Self>> {
-        if self.debuggee.is_system() { None } else { Some(self) }
+        if self.debuggee.auxiliary_vector().is_none() { None } else { Some(self) }
     }
 }
 
 impl MultiThreadBase for View {
     fn read_registers(&mut self, registers: &mut Core, tid: Tid) -> TargetResult<(), Self> {
-        *registers = self.with_hart(tid, |hart| Core::read(hart))?;
+        self.current = tid;
+        registers.0 = self.debuggee.registers().read_all(tid).ok_or(TargetError::NonFatal)?;
         Ok(())
     }
 
     fn write_registers(&mut self, registers: &Core, tid: Tid) -> TargetResult<(), Self> {
-        let registers = registers.clone();
-        self.with_hart(tid, move |hart| registers.write(hart))
+        self.current = tid;
+        if self.debuggee.registers().write_all(tid, &registers.0) { Ok(()) } else { Err(TargetError::NonFatal) }
     }
 
     fn support_single_register_access(&mut self) -> Option<SingleRegisterAccessOps<'_, Tid, Self>> {
@@ -184,16 +218,15 @@ impl MultiThreadBase for View {
 
 impl SingleRegisterAccess<Tid> for View {
     fn read_register(&mut self, tid: Tid, register: Register, buffer: &mut [u8]) -> TargetResult<usize, Self> {
-        let value = self.with_hart(tid, move |hart| register.read(hart))?;
-        let Some(value) = value else { return Ok(0) };
-        let room = buffer.get_mut(..8).ok_or(TargetError::NonFatal)?;
-        room.copy_from_slice(&value.to_le_bytes());
-        Ok(8)
+        self.current = tid;
+        let Some(value) = self.debuggee.registers().read_one(tid, register.0) else { return Ok(0) };
+        buffer.get_mut(..value.len()).ok_or(TargetError::NonFatal)?.copy_from_slice(&value);
+        Ok(value.len())
     }
 
     fn write_register(&mut self, tid: Tid, register: Register, value: &[u8]) -> TargetResult<(), Self> {
-        let value = <[u8; 8]>::try_from(value).map_err(|_| TargetError::NonFatal)?;
-        let set = self.with_hart(tid, move |hart| register.write(hart, u64::from_le_bytes(value)))?;
+        self.current = tid;
+        let set = self.debuggee.registers().write_one(tid, register.0, value);
         if set { Ok(()) } else { Err(TargetError::NonFatal) }
     }
 }
@@ -303,17 +336,15 @@ impl HwWatchpoint for View {
         if length == 0 || self.points.watchpoints.len() >= POINTS_MAX {
             return Ok(false);
         }
-        self.points.watchpoints.push(Watchpoint { address, length, watch: watch(kind) });
-        self.debuggee.set_points(self.points.clone());
-        Ok(true)
+        Ok(self.change_points(|points| points.watchpoints.push(Watchpoint { address, length, watch: watch(kind) })))
     }
 
     fn remove_hw_watchpoint(&mut self, address: u64, length: u64, kind: WatchKind) -> TargetResult<bool, Self> {
         let wanted = Watchpoint { address, length, watch: watch(kind) };
         let Some(index) = self.points.watchpoints.iter().position(|point| *point == wanted) else { return Ok(false) };
-        self.points.watchpoints.remove(index);
-        self.debuggee.set_points(self.points.clone());
-        Ok(true)
+        Ok(self.change_points(|points| {
+            points.watchpoints.remove(index);
+        }))
     }
 }
 
@@ -336,7 +367,7 @@ impl TargetDescriptionXmlOverride for View {
         if annex != b"target.xml" {
             return Err(TargetError::Errno(NO_ENTRY));
         }
-        Ok(part(description(self.debuggee.is_system()).as_bytes(), offset, length, buffer))
+        Ok(part(self.debuggee.registers().description().as_bytes(), offset, length, buffer))
     }
 }
 

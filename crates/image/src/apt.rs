@@ -170,6 +170,28 @@ impl Apt {
         Ok(())
     }
 
+    /// Fetches just `packages`, not what they depend on, checking each against the index. Answers their files, in this order.
+    pub(crate) fn download_alone(&self, packages: &[&str], progress: &mut dyn Progress) -> Result<Vec<String>, Error> {
+        let listed = program::run(self.apt_get().args(["-qq", "--print-uris", "download"]).args(packages))?;
+        let listed = String::from_utf8_lossy(&listed).into_owned();
+        progress.phase(Phase::Download, listed.lines().filter_map(uri_bytes).sum());
+        let names: Vec<String> = listed.lines().filter_map(uri_file).map(str::to_owned).collect();
+        let mut done = 0;
+        let mut files = Vec::new();
+        for package in packages {
+            let own = format!("{package}_");
+            let Some(file) = names.iter().find(|name| name.starts_with(&own)) else { continue };
+            progress.position(done, package);
+            // A file that is there and right is not fetched again.
+            program::run(self.apt_get().current_dir(self.archives()).args(["-qq", "download", package]))?;
+            let path = self.archives().join(file);
+            done += fs::metadata(&path).map_err(Error::host("look at", &path))?.len();
+            files.push(file.clone());
+        }
+        progress.position(done, "");
+        Ok(files)
+    }
+
     /// Deletes packages from the cache that are not among `chosen`: those of earlier pulls.
     pub(crate) fn forget_others(&self, chosen: &[Chosen]) -> Result<(), Error> {
         let directory = self.archives();
@@ -262,6 +284,11 @@ fn uri_bytes(line: &str) -> Option<u64> {
     line.strip_prefix('\'')?.split_whitespace().nth(2)?.parse().ok()
 }
 
+/// The file in such a line.
+fn uri_file(line: &str) -> Option<&str> {
+    line.strip_prefix('\'')?.split_whitespace().nth(1)
+}
+
 /// Parses `dlstatus:ITEM:PERCENT:TEXT` of apt's status output.
 fn download_status(line: &str) -> Option<(f64, String)> {
     let mut fields = line.strip_prefix("dlstatus:")?.splitn(3, ':');
@@ -282,6 +309,7 @@ mod tests {
         assert_eq!(epoch.file(), "zlib1g_1%3a1.3-1+b1_riscv64.deb");
         assert_eq!(chosen("Conf libc6 (2.41 Debian [riscv64])"), None);
         assert_eq!(uri_bytes("'http://m/x.deb' x_1%3a1_all.deb 1436 SHA256:00"), Some(1436));
+        assert_eq!(uri_file("'http://m/x.deb' x_1%3a1_all.deb 1436 SHA256:00"), Some("x_1%3a1_all.deb"));
         assert_eq!(uri_bytes("Reading package lists..."), None);
         assert_eq!(
             download_status("dlstatus:3:41.5:Retrieving file 3 of 9"),

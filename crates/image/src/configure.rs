@@ -19,7 +19,9 @@ const KEPT_BYTES: usize = 16 << 10;
 /// A machine to boot once: half made, for it still has to configure its packages.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfMade<'a> {
-    /// The kernel: a flat RISC-V `Image`.
+    /// The kind of machine, as in the manifest.
+    pub kind: &'a str,
+    /// The kernel: a flat RISC-V `Image`, or an x86-64 `bzImage`.
     pub kernel: &'a Path,
     /// The initramfs.
     pub initrd: &'a Path,
@@ -131,7 +133,7 @@ mod tests {
 
     fn play(played: &mut Played) -> (Result<(), Error>, Vec<(u64, String)>) {
         let path = Path::new("/none");
-        let machine = HalfMade { kernel: path, initrd: path, disk: path, append: "", memory_bytes: 0 };
+        let machine = HalfMade { kind: "riscv64", kernel: path, initrd: path, disk: path, append: "", memory_bytes: 0 };
         let mut record = Record::default();
         (configure(played, &machine, 2, &mut record), record.0)
     }

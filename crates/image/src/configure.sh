@@ -11,7 +11,7 @@ if [ "$0" = /isomorph-configure ]; then
 	mount -t tmpfs run /run
 	mount -t tmpfs tmp /tmp
 	# Goes on from a copy: a file that is removed while it runs would keep the file system from becoming read-only.
-	mv /isomorph-configure /isomorph-preinst /isomorph-password /run
+	mv /isomorph-configure /isomorph-preinst /isomorph-password /isomorph-hold /run
 	exec /run/isomorph-configure
 fi
 
@@ -60,7 +60,7 @@ ldconfig
 openssl rehash /etc/ssl/certs
 echo "root:$(cat /run/isomorph-password)" | chpasswd
 # The machine starts with the kernel that was taken out of the image, whatever kernel is installed later.
-echo 'linux-image-riscv64 hold' | dpkg --set-selections
+echo "$(cat /run/isomorph-hold) hold" | dpkg --set-selections
 
 # Every machine made of the image gets an identity of its own at its first start, and finds everything up to date.
 # The D-Bus identity is the same one, by a link, or systemd would take the old identity from there.

@@ -1,4 +1,4 @@
-//! The recipe of the image `debian`: Debian 13 for 64-bit RISC-V.
+//! The recipe of the images `debian` and `debian:amd64`: Debian 13 for 64-bit RISC-V and for x86-64. What differs between them is in [`Port`].
 //!
 //! What is in it: Debian's essential packages, apt, systemd with its network and name services, the kernel with the modules that such a
 //! machine can use, and a few tools. The kernel and an initramfs of our own are taken out of it, for the machine starts with
@@ -21,16 +21,14 @@ use crate::initramfs;
 use crate::manifest::{InstalledPackage, Manifest};
 use crate::module_index::Modules;
 use crate::package::Package;
+use crate::port::Port;
 use crate::program;
 use crate::progress::{Phase, Progress};
 use crate::rules;
 use crate::sources::{self, Mirror};
 use crate::tree::{Content, Owner, Tree, now_s};
 
-/// The image's name.
-pub(crate) const NAME: &str = "debian";
 pub(crate) const SUITE: &str = "trixie";
-pub(crate) const ARCHITECTURE: &str = "riscv64";
 const DESCRIPTION: &str = "Debian 13 (trixie)";
 
 /// What is installed, with what it depends on. `?essential` is apt's pattern for the essential packages.
@@ -47,7 +45,6 @@ const PACKAGES: &[&str] = &[
     "kmod",
     "less",
     "login",
-    "linux-image-riscv64",
     "nano",
     "netbase",
     "passwd",
@@ -131,6 +128,7 @@ const MASKED: &[&str] = &[
 
 /// Where a build happens, and with what.
 pub(crate) struct Build<'a> {
+    pub(crate) port: Port,
     /// The directory that becomes the image; exists, empty.
     pub(crate) directory: &'a Path,
     /// The cache directory.
@@ -144,23 +142,25 @@ pub(crate) struct Build<'a> {
 impl Build<'_> {
     /// Makes the image's files and answers its manifest.
     pub(crate) fn run(self) -> Result<Manifest, Error> {
-        let Build { directory, cache, disk_bytes, configurator, progress } = self;
+        let Build { port, directory, cache, disk_bytes, configurator, progress } = self;
         // What is missing on the host is said before anything is fetched.
         let dpkg_deb = program::find("dpkg-deb", "dpkg")?;
         program::find("mke2fs", "e2fsprogs")?;
         program::find("debugfs", "e2fsprogs")?;
         let mirror = sources::host_mirror(Path::new("/etc/apt"), Path::new("/usr/share/keyrings"))?;
-        let apt = Apt::new(&cache.join(format!("apt-{SUITE}-{ARCHITECTURE}")), mirror.clone(), ARCHITECTURE, SUITE)?;
+        let architecture = port.architecture;
+        let apt = Apt::new(&cache.join(format!("apt-{SUITE}-{architecture}")), mirror.clone(), architecture, SUITE)?;
+        let wanted: Vec<_> = PACKAGES.iter().copied().chain([port.kernel_package]).collect();
         apt.update(progress)?;
-        apt.download(PACKAGES, progress)?;
-        let chosen = apt.resolve(PACKAGES)?;
+        apt.download(&wanted, progress)?;
+        let chosen = apt.resolve(&wanted)?;
         apt.forget_others(&chosen)?;
 
         let stage = directory.join("stage");
         let tree = Tree::new(stage.clone())?;
         let packages = unpack(&tree, &dpkg_deb, &apt.archives(), &chosen, progress)?;
         progress.phase(Phase::Layout, 4);
-        let kernel = Kernel::find(&tree)?;
+        let kernel = Kernel::find(&tree, port)?;
         fs::copy(&kernel.path, directory.join("kernel")).map_err(Error::host("write", &directory.join("kernel")))?;
         let modules = kernel.modules(&tree)?;
         progress.position(1, "kernel modules");
@@ -172,7 +172,7 @@ impl Build<'_> {
         progress.position(2, "initramfs");
 
         database::write(&tree, &packages)?;
-        overlay(&tree, &mirror, apt.validity())?;
+        overlay(&tree, port, &mirror, apt.validity())?;
         let preinst: Vec<_> =
             packages.iter().filter(|p| p.control.file("preinst").is_some()).map(Unpacked::stem).collect();
         tree.write("/isomorph-preinst", 0o644, preinst.join("\n").as_bytes())?;
@@ -185,6 +185,7 @@ impl Build<'_> {
 
         let append = format!("{APPEND} init=/isomorph-configure panic=-1");
         let machine = HalfMade {
+            kind: architecture,
             kernel: &directory.join("kernel"),
             initrd: &directory.join("initrd"),
             disk: &disk,
@@ -199,8 +200,8 @@ impl Build<'_> {
         };
         Ok(Manifest {
             format: 1,
-            name: NAME.into(),
-            kind: ARCHITECTURE.into(),
+            name: port.name.into(),
+            kind: architecture.into(),
             description: DESCRIPTION.into(),
             kernel_version: kernel.version,
             append: APPEND.into(),
@@ -309,6 +310,7 @@ fn unpack_one(tree: &Tree, package: &Package<'_>, rank: usize) -> Result<Unpacke
 
 /// The kernel in the tree.
 struct Kernel {
+    port: Port,
     version: String,
     path: std::path::PathBuf,
     /// The directory of its modules, in the guest.
@@ -318,19 +320,18 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn find(tree: &Tree) -> Result<Self, Error> {
+    fn find(tree: &Tree, port: Port) -> Result<Self, Error> {
         let unbootable = |cause: String| Error::Unbootable { cause };
         let nodes = tree.nodes();
+        let prefix = format!("/boot/{}", port.kernel_file);
         let version = nodes
             .keys()
-            .find_map(|path| String::from_utf8(path.strip_prefix(b"/boot/vmlinux-")?.to_vec()).ok())
+            .find_map(|path| String::from_utf8(path.strip_prefix(prefix.as_bytes())?.to_vec()).ok())
             .ok_or_else(|| unbootable("they have no kernel in /boot".into()))?;
-        let path = tree.find(format!("/boot/vmlinux-{version}").as_bytes());
+        let path = tree.find(format!("{prefix}{version}").as_bytes());
         let path = path.ok_or_else(|| unbootable("the kernel is not a file".into()))?;
         let bytes = fs::read(&path).map_err(Error::host("read", &path))?;
-        if !is_riscv_image(&bytes) {
-            return Err(unbootable(format!("kernel {version} is not an uncompressed RISC-V Image")));
-        }
+        port.check_kernel(&version, &bytes).map_err(unbootable)?;
         let directory = format!("/usr/lib/modules/{version}");
         let read = |name: &str| match tree.find(format!("{directory}/{name}").as_bytes()) {
             Some(path) => fs::read(&path).map_err(Error::host("read", &path)),
@@ -338,7 +339,7 @@ impl Kernel {
         };
         let builtin = String::from_utf8_lossy(&read("modules.builtin")?).into_owned();
         let builtin_info = read("modules.builtin.modinfo")?;
-        Ok(Self { version, path, directory, builtin, builtin_info })
+        Ok(Self { port, version, path, directory, builtin, builtin_info })
     }
 
     /// Its modules: reads all that are in the tree, several at once.
@@ -383,7 +384,8 @@ impl Kernel {
     fn initramfs(&self, tree: &Tree, modules: &Modules) -> Result<Vec<u8>, Error> {
         let mut needed = Vec::new();
         let useful = initramfs::USEFUL_MODULES.iter().filter(|name| modules.contains(name));
-        let wanted: Vec<_> = initramfs::MODULES.iter().chain(useful).copied().collect();
+        let wanted: Vec<_> =
+            [self.port.bus_module].into_iter().chain(initramfs::MODULES.iter().chain(useful).copied()).collect();
         for module in modules.closure(&wanted, &self.builtin, true)? {
             needed.push((module.name.clone(), self.read_module(tree, &module.path)?));
         }
@@ -394,13 +396,8 @@ impl Kernel {
     }
 }
 
-/// Whether `bytes` begin with the header of Documentation/arch/riscv/boot-image-header.rst of the kernel.
-fn is_riscv_image(bytes: &[u8]) -> bool {
-    bytes.get(48..56) == Some(b"RISCV\0\0\0") && bytes.get(56..60) == Some(b"RSC\x05")
-}
-
 /// Adds what no package has. `validity` is what the host's apt says about the validity of the mirror's index.
-fn overlay(tree: &Tree, mirror: &Mirror, validity: &str) -> Result<(), Error> {
+fn overlay(tree: &Tree, port: Port, mirror: &Mirror, validity: &str) -> Result<(), Error> {
     for (path, text) in OVERLAY.iter().chain(SYSTEMD_OVERLAY) {
         tree.write(path, 0o644, text.as_bytes())?;
     }
@@ -423,6 +420,7 @@ fn overlay(tree: &Tree, mirror: &Mirror, validity: &str) -> Result<(), Error> {
     }
     certificates(tree)?;
     tree.write("/isomorph-password", 0o600, PASSWORD.as_bytes())?;
+    tree.write("/isomorph-hold", 0o644, port.kernel_package.as_bytes())?;
     tree.write("/isomorph-configure", 0o755, include_bytes!("configure.sh"))
 }
 
@@ -461,16 +459,6 @@ mod tests {
         assert_eq!(without_credentials("https://me:secret@m.example/debian"), "https://m.example/debian");
         assert_eq!(without_credentials("http://m.example/~a@b/"), "http://m.example/~a@b/");
         assert_eq!(without_credentials("file:/srv/debian"), "file:/srv/debian");
-    }
-
-    #[test]
-    fn only_a_flat_image_is_a_kernel() {
-        let mut header = vec![0; 64];
-        header[48..56].copy_from_slice(b"RISCV\0\0\0");
-        header[56..60].copy_from_slice(b"RSC\x05");
-        assert!(is_riscv_image(&header));
-        assert!(!is_riscv_image(&header[..58]));
-        assert!(!is_riscv_image(b"\x1f\x8b"));
     }
 
     #[test]

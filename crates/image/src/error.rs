@@ -78,6 +78,14 @@ pub enum Error {
         /// Where downloaded packages are kept.
         cache: PathBuf,
     },
+    /// A package has not what it is fetched for.
+    #[error("the packages do not make {what}: they have no {lacks}; the mirror may be of another release")]
+    Incomplete {
+        /// What was to be made.
+        what: &'static str,
+        /// What is missing.
+        lacks: &'static str,
+    },
     /// The packages do not make a bootable machine.
     #[error("the packages do not make a bootable image: {cause}")]
     Unbootable {
@@ -114,6 +122,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// A package's entry for `path` that is damaged.
+    pub(crate) fn unreadable(path: &[u8], cause: io::Error) -> Self {
+        Self::Unbootable { cause: format!("{}: {cause}", String::from_utf8_lossy(path)) }
+    }
+
     /// A failure of the host while doing `verb` to `path`; for `map_err`.
     pub(crate) fn host(verb: impl Display, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |cause| {

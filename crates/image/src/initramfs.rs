@@ -6,8 +6,8 @@ use crate::cpio::Archive;
 use crate::elf_module::shrunk;
 use crate::error::Error;
 
-/// The modules without which there is no root file system.
-pub(crate) const MODULES: &[&str] = &["virtio_mmio", "virtio_blk", "ext4"];
+/// The modules without which there is no root file system, after that of the bus.
+pub(crate) const MODULES: &[&str] = &["virtio_blk", "ext4"];
 /// Modules that every start loads sooner or later. Out of the initramfs they need not be decompressed by the guest.
 pub(crate) const USEFUL_MODULES: &[&str] = &["virtio_net", "virtio_rng", "autofs4", "ip_tables", "af_packet", "8021q"];
 

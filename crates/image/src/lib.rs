@@ -15,6 +15,8 @@
 //!
 //! A *sysroot* is the same tree before it becomes a disk: the folder that Linux programs find their libraries in (sysroot).
 //!
+//! The class library of Java (java) is a folder, too, of which nothing is executed.
+//!
 //! Invariants: an image directory exists under its name only when it is complete and durable; everything before that lives in
 //! `.pull-*` directories that the next pull deletes. The crate prints nothing: it tells a [`Progress`] how far it is. It knows
 //! no engine: the guest's part of the work is run by a [`Configurator`] that the caller provides.
@@ -31,9 +33,11 @@ mod elf_module;
 mod error;
 mod filesystem;
 mod initramfs;
+mod java;
 mod manifest;
 mod module_index;
 mod package;
+mod port;
 mod program;
 mod progress;
 mod rules;
@@ -45,5 +49,6 @@ mod tree;
 pub use configure::{Configurator, HalfMade};
 pub use error::Error;
 pub use manifest::{Image, InstalledPackage, Manifest};
+pub use port::Port;
 pub use progress::{Phase, Progress, Silent};
-pub use store::{ImageStore, Listed, PullOptions};
+pub use store::{Folder, ImageStore, Listed, PullOptions};

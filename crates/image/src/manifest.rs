@@ -33,7 +33,7 @@ pub struct Manifest {
     pub format: u32,
     /// The image's name.
     pub name: String,
-    /// The kind of machine that runs it: `riscv64`.
+    /// The kind of machine that runs it: `riscv64` or `amd64`.
     pub kind: String,
     /// What it holds, for people.
     pub description: String,

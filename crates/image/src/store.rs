@@ -6,6 +6,7 @@
 //!     .pull-NAME/                  being made; deleted by the next pull
 //!     NAME/  kernel initrd disk.raw manifest.json
 //! ISOMORPH_HOME/sysroot/           beside images: usr etc ...
+//! ISOMORPH_HOME/java/              likewise: lib/modules conf ...
 //! ```
 //!
 //! A pull makes everything in `.pull-NAME`, makes it durable, and renames the directory to its name. Killed at any point before the rename, it
@@ -19,7 +20,9 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with, statvfs
 use crate::configure::Configurator;
 use crate::debian;
 use crate::error::Error;
+use crate::java;
 use crate::manifest::{Image, Manifest};
+use crate::port::{self, Port};
 use crate::progress::{Phase, Progress};
 use crate::sysroot;
 
@@ -50,6 +53,17 @@ pub struct Listed {
     pub name: String,
     /// The image, or what is wrong with it.
     pub image: Result<Image, Error>,
+}
+
+/// A folder that programs run with, beside the images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// What `image pull` calls it.
+    pub name: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is, for people.
+    pub description: &'static str,
 }
 
 /// The images of this user.
@@ -97,6 +111,47 @@ impl ImageStore {
     #[must_use]
     pub fn sysroot(&self) -> PathBuf {
         self.root.with_file_name("sysroot")
+    }
+
+    /// Where the class library of Java is, if it was pulled.
+    #[must_use]
+    pub fn java(&self) -> PathBuf {
+        self.root.with_file_name("java")
+    }
+
+    /// The folders that are there.
+    #[must_use]
+    pub fn folders(&self) -> Vec<Folder> {
+        let all = [
+            ("java", self.java(), "class library of JDK 17, for Java programs"),
+            ("sysroot", self.sysroot(), "libraries and programs, for Linux programs for riscv64"),
+        ];
+        let folders = all.map(|(name, path, description)| Folder { name, path, description });
+        folders.into_iter().filter(|folder| folder.path.is_dir()).collect()
+    }
+
+    /// Gets the class library of Java. One that is there stays as it is unless `replace`.
+    ///
+    /// # Errors
+    /// See [`Error`]; an older one stays then.
+    pub fn pull_java(&self, replace: bool, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
+        fs::create_dir_all(&self.root).map_err(Error::host("make", &self.root))?;
+        fs::create_dir_all(&self.cache).map_err(Error::host("make", &self.cache))?;
+        let _lock = self.lock(Some(progress))?;
+        let directory = self.java();
+        if directory.is_dir() && !replace {
+            return Ok(directory);
+        }
+        self.clear()?;
+        let unfinished = self.root.join(format!("{UNFINISHED}java"));
+        let _cache_lock = lock(&self.cache.join(LOCK), Some(progress))?;
+        let made = check_room(&self.root, ROOM_BYTES)
+            .and_then(|()| fs::create_dir(&unfinished).map_err(Error::host("make", &unfinished)))
+            .and_then(|()| java::build(&unfinished, &self.cache, progress))
+            .and_then(|home| publish(&home, &directory));
+        // What cannot be removed now is removed by the next pull.
+        let _ = remove_directory(&unfinished);
+        made.map(|()| directory)
     }
 
     /// Gets the sysroot, with `packages` beside those that every sysroot has. One that is there and has them stays as it is unless
@@ -163,6 +218,7 @@ impl ImageStore {
     /// There is none ([`Error::NotFound`]), or it is damaged ([`Error::Corrupt`]).
     pub fn get(&self, name: &str) -> Result<Image, Error> {
         check_name(name)?;
+        let name = Port::find(name).map_or(name, |port| port.name());
         let directory = self.root.join(name);
         if fs::symlink_metadata(&directory).is_err() {
             return Err(Error::NotFound { name: name.into() });
@@ -170,13 +226,17 @@ impl ImageStore {
         Image::open(name, directory)
     }
 
-    /// Removes the image called `name`, damaged or not.
+    /// Removes the image or folder called `name`, damaged or not.
     ///
     /// # Errors
     /// There is none, or the host cannot remove it.
     pub fn remove(&self, name: &str) -> Result<(), Error> {
         check_name(name)?;
-        let directory = self.root.join(name);
+        let folder = self.folders().into_iter().find(|folder| folder.name == name);
+        if folder.is_some() {
+            fs::create_dir_all(&self.root).map_err(Error::host("make", &self.root))?;
+        }
+        let directory = folder.map_or_else(|| self.root.join(name), |folder| folder.path);
         let found = fs::symlink_metadata(&directory).map_err(|_| Error::NotFound { name: name.into() })?;
         if !found.is_dir() {
             return fs::remove_file(&directory).map_err(Error::host("remove", &directory));
@@ -201,16 +261,14 @@ impl ImageStore {
         progress: &mut dyn Progress,
     ) -> Result<Image, Error> {
         check_name(name)?;
-        if name != debian::NAME {
-            return Err(Error::Unknown { name: name.into(), known: debian::NAME });
-        }
-        self.install(name, options.replace, progress, |directory, progress| {
+        let port = Port::find(name).ok_or_else(|| Error::Unknown { name: name.into(), known: port::NAMES })?;
+        self.install(port.name, options.replace, progress, |directory, progress| {
             fs::create_dir_all(&self.cache).map_err(Error::host("make", &self.cache))?;
             // The cache may be shared with other stores.
             let _cache_lock = lock(&self.cache.join(LOCK), Some(progress))?;
             check_room(&self.root, ROOM_BYTES)?;
             let disk_bytes = options.disk_bytes.max(1 << 30).next_multiple_of(1 << 20);
-            debian::Build { directory, cache: &self.cache, disk_bytes, configurator, progress }.run()
+            debian::Build { port, directory, cache: &self.cache, disk_bytes, configurator, progress }.run()
         })
     }
 
@@ -301,7 +359,7 @@ fn lock(path: &Path, progress: Option<&mut dyn Progress>) -> Result<File, Error>
 }
 
 fn check_name(name: &str) -> Result<(), Error> {
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.:".contains(c);
     let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     if starts && name.len() <= 64 && name.chars().all(good) {
         Ok(())

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::apt::Apt;
-use crate::debian::{ARCHITECTURE, SUITE, unpack};
+use crate::debian::{SUITE, unpack};
 use crate::error::Error;
+use crate::port;
 use crate::program;
 use crate::progress::{Phase, Progress};
 use crate::sources;
@@ -45,7 +46,8 @@ pub(crate) fn build(
 ) -> Result<(), Error> {
     let dpkg_deb = program::find("dpkg-deb", "dpkg")?;
     let mirror = sources::host_mirror(Path::new("/etc/apt"), Path::new("/usr/share/keyrings"))?;
-    let apt = Apt::new(&cache.join(format!("sysroot-{SUITE}-{ARCHITECTURE}")), mirror, ARCHITECTURE, SUITE)?;
+    let architecture = port::RISCV64.architecture;
+    let apt = Apt::new(&cache.join(format!("sysroot-{SUITE}-{architecture}")), mirror, architecture, SUITE)?;
     let wanted: Vec<&str> = PACKAGES.iter().copied().chain(packages.iter().map(String::as_str)).collect();
     apt.update(progress)?;
     apt.download(&wanted, progress)?;

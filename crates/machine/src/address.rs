@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes in a page of guest memory (4 KiB on every kind of machine here).
 pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
 /// Base-2 logarithm of [`PAGE_SIZE`].
@@ -19,7 +21,8 @@ pub const fn host_size(bytes: u64) -> usize {
 macro_rules! address {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[serde(transparent)]
         #[repr(transparent)]
         pub struct $name(pub u64);
 

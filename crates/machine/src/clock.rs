@@ -10,6 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use crate::sys::{process_time_ns, thread_time_ns};
+
 /// A machine's monotonic clock.
 #[derive(Debug)]
 pub struct Clock(Kind);
@@ -23,7 +25,7 @@ enum Kind {
 #[derive(Debug)]
 struct HostClock {
     origin: Instant,
-    /// Host nanoseconds since `origin` that the guest has not seen: the sum of finished pauses.
+    /// Host nanoseconds since `origin` that the guest has not seen, modulo 2^64: the sum of finished pauses, less what it had seen before.
     hidden_ns: AtomicU64,
     /// While paused: the guest's time, plus one; zero while running.
     frozen: AtomicU64,
@@ -80,6 +82,14 @@ impl Clock {
         }
     }
 
+    /// Has the clock of the host, which is paused, go on from `ns`, as in the machine that it now is.
+    pub fn go_on_from(&self, ns: u64) {
+        match &self.0 {
+            Kind::Host(clock) => clock.frozen.store(ns.wrapping_add(1).max(1), Ordering::Release),
+            Kind::Virtual { now_ns, .. } => now_ns.store(ns, Ordering::Relaxed),
+        }
+    }
+
     /// Stops the clock. Pausing a paused clock does nothing, nor does a virtual one need it.
     pub fn pause(&self) {
         if let Kind::Host(clock) = &self.0 {
@@ -102,7 +112,7 @@ impl HostClock {
 
     fn now_ns(&self) -> u64 {
         match self.frozen.load(Ordering::Acquire) {
-            0 => self.host_ns().saturating_sub(self.hidden_ns.load(Ordering::Acquire)),
+            0 => self.host_ns().wrapping_sub(self.hidden_ns.load(Ordering::Acquire)),
             frozen => frozen - 1,
         }
     }
@@ -118,7 +128,7 @@ impl HostClock {
         let _guard = self.switch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let frozen = self.frozen.load(Ordering::Acquire);
         if frozen != 0 {
-            self.hidden_ns.store(self.host_ns().saturating_sub(frozen - 1), Ordering::Release);
+            self.hidden_ns.store(self.host_ns().wrapping_sub(frozen - 1), Ordering::Release);
             self.frozen.store(0, Ordering::Release);
         }
     }
@@ -145,6 +155,17 @@ mod tests {
         clock.resume();
         let after = clock.now_ns();
         assert!(after >= before && after - before < 15_000_000, "the pause is hidden: {before} {after}");
+    }
+
+    #[test]
+    fn goes_on_from_another_s_time() {
+        let clock = Clock::new();
+        clock.pause();
+        clock.go_on_from(1 << 60);
+        assert_eq!(clock.now_ns(), 1 << 60);
+        clock.resume();
+        let after = clock.now_ns();
+        assert!(((1 << 60)..(1 << 60) + 15_000_000_000).contains(&after), "{after}");
     }
 
     #[test]

@@ -13,18 +13,26 @@
 //! | [`entropy`] | the only source of randomness |
 //! | [`backend`] | what a device needs of the host: blocks, frames, characters |
 //! | [`record`] | what came into a machine from outside, and when: the file of `--record` and `--replay` |
+//! | [`gate`] | how the processors of a machine are made to stand still |
+//! | [`debug`] | what debuggers and machines tell each other |
 //! | [`lifecycle`] | created, running, paused, stopped, and the verbs between them |
+//! | [`permissions`] | what a process machine's guest may reach of the host |
+//! | [`snapshot`] | the state of a machine of any kind, in a directory |
 //! | [`sys`] | raw host calls |
 
 pub mod address;
 pub mod backend;
 pub mod bus;
 pub mod clock;
+pub mod debug;
 pub mod entropy;
+pub mod gate;
 pub mod interrupt;
 pub mod lifecycle;
 pub mod memory;
+pub mod permissions;
 pub mod record;
+pub mod snapshot;
 pub mod sys;
 
 pub use address::{GuestPhysical, GuestVirtual, PAGE_SIZE};

@@ -9,7 +9,11 @@
 //! stopped <------------+-----------------+
 //! ```
 
+mod life;
+
 use std::fmt;
+
+pub use life::{Asked, Driven, Life};
 
 /// Where a machine is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

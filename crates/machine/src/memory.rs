@@ -1,11 +1,17 @@
-//! Guest RAM behind a frame table; the one file that touches guest memory.
+//! Guest RAM; the one file that touches guest memory.
+//!
+//! It has one of two shapes. With a *frame table* ([`GuestMemory::new`], for machines whose engine translates addresses itself):
 //!
 //! ```text
 //! guest page number ----> frame table ----> host frame (4 KiB)
 //!                          null: zero, has no frame yet
 //! ```
 //!
-//! Every access of the engines (through their software TLB) and of devices (through [`GuestMemory::read`] and
+//! *Mapped* ([`GuestMemory::mapped`], for machines whose addresses the host's processor translates): page after page of one host mapping, which the
+//! engine gives to the host's kernel by [`GuestMemory::regions`]. There may be a hole in its guest addresses, where devices are. The guest's own writes are known
+//! to the host's kernel; those of devices are in [`GuestMemory::take_dirty`].
+//!
+//! With a table, every access of the engines (through their software TLB) and of devices (through [`GuestMemory::read`] and
 //! friends) goes through the table, one host address a page, so that pages can be given other frames without the guest
 //! noticing. A page without a frame gets one at its first access, read or write.
 //!
@@ -14,14 +20,20 @@
 //! the memory lives, so that a TLB may keep its address.
 
 pub mod code;
+mod transfer;
 
+use std::fs::File;
 use std::io;
+use std::ops::{Range, RangeInclusive};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use self::code::CodePages;
 use crate::address::{GuestPhysical, PAGE_SHIFT, PAGE_SIZE, host_size};
 use crate::sys::Mapping;
+
+/// Bytes in a large page of the host.
+const LARGE_PAGE: usize = 2 << 20;
 
 /// Why guest memory could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -54,14 +66,34 @@ pub struct OutOfRange {
     pub length: u64,
 }
 
-/// The RAM of one machine: one range of guest-physical addresses.
+/// A range of RAM without holes, as the host's kernel is told of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Region {
+    /// Its first guest address.
+    pub base: GuestPhysical,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Where it is on the host, for as long as the memory lives.
+    pub host: NonNull<u8>,
+    /// The number of its first page, counted over all regions.
+    pub first_page: usize,
+}
+
+/// The RAM of one machine: one range of guest-physical addresses, or two.
 #[derive(Debug)]
 pub struct GuestMemory {
     base: GuestPhysical,
     size: u64,
+    /// How many bytes lie below the hole; all of them if there is none.
+    low: u64,
+    /// Where RAM goes on behind the hole, counted from `base`; if there is no hole, where nothing is.
+    high: u64,
+    /// With one entry a page, or empty: mapped.
     frames: Box<[AtomicPtr<u8>]>,
     resident: AtomicUsize,
     code: CodePages,
+    /// One bit a page that was written through this value, if mapped.
+    dirty: Box<[AtomicU64]>,
     /// Where frames come from: page `n` takes frame `n`, so neighbours stay neighbours and the host can use large pages.
     pool: Mapping,
 }
@@ -116,7 +148,75 @@ impl GuestMemory {
         let pool = Mapping::new(bytes).map_err(|cause| MemoryError::Host { size, cause })?;
         let count = bytes >> PAGE_SHIFT;
         let frames = (0..count).map(|_| AtomicPtr::new(null_mut())).collect();
-        Ok(Self { base, size, frames, resident: AtomicUsize::new(0), code: CodePages::new(count), pool })
+        let code = CodePages::new(count);
+        let (low, high) = (size, u64::MAX);
+        Ok(Self { base, size, low, high, frames, resident: AtomicUsize::new(0), code, dirty: Box::default(), pool })
+    }
+
+    /// `size` bytes of zeroes from address zero, in one mapping. No address in `hole` (whole pages) is RAM; what does not fit below it is behind it.
+    ///
+    /// # Errors
+    /// See [`MemoryError`].
+    pub fn mapped(size: u64, hole: Range<u64>) -> Result<Self, MemoryError> {
+        let shape = MemoryError::Shape { base: GuestPhysical(0), size };
+        let low = size.min(hole.start);
+        let aligned = [size, hole.start, hole.end].iter().all(|at| at.is_multiple_of(PAGE_SIZE));
+        if size == 0 || !aligned || hole.start >= hole.end || hole.end.checked_add(size - low).is_none() {
+            return Err(shape);
+        }
+        // A large page of the guest's is one of the host's only if both begin at a multiple of its size.
+        let pool = Mapping::aligned(host_size(size), LARGE_PAGE).map_err(|cause| MemoryError::Host { size, cause })?;
+        pool.prefer_large_pages();
+        let words = host_size(size >> PAGE_SHIFT).div_ceil(64);
+        Ok(Self {
+            base: GuestPhysical(0),
+            size,
+            low,
+            high: hole.end,
+            frames: Box::default(),
+            resident: AtomicUsize::new(0),
+            code: CodePages::new(0),
+            dirty: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            pool,
+        })
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// How far into RAM the address is, holes left out.
+    #[inline(always)]
+    fn offset(&self, at: GuestPhysical) -> Option<u64> {
+        let offset = at.0.wrapping_sub(self.base.0);
+        if offset < self.low {
+            return Some(offset);
+        }
+        let offset = offset.checked_sub(self.high)? + self.low;
+        (offset < self.size).then_some(offset)
+    }
+
+    /// The ranges of mapped memory; none if it is not mapped.
+    #[must_use]
+    pub fn regions(&self) -> Vec<Region> {
+        if !self.is_mapped() {
+            return Vec::new();
+        }
+        let region = |base: u64, from: u64, to: u64| Region {
+            base: GuestPhysical(base),
+            size: to - from,
+            // SAFETY: `from` is at most the size of the mapping.
+            host: unsafe { self.pool.start().add(host_size(from)) },
+            first_page: host_size(from >> PAGE_SHIFT),
+        };
+        let both = [region(self.base.0, 0, self.low), region(self.high, self.low, self.size)];
+        both.into_iter().filter(|region| region.size > 0).collect()
+    }
+
+    /// Which pages of mapped memory were written through this value since the last call: one bit a page, the first page of RAM in the lowest bit.
+    #[must_use]
+    pub fn take_dirty(&self) -> Vec<u64> {
+        self.dirty.iter().map(|word| word.swap(0, Ordering::AcqRel)).collect()
     }
 
     /// The first address.
@@ -134,6 +234,9 @@ impl GuestMemory {
     /// How many bytes have a host frame.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
+        if self.is_mapped() {
+            return self.pool.resident_bytes();
+        }
         (self.resident.load(Ordering::Relaxed) as u64) << PAGE_SHIFT
     }
 
@@ -161,8 +264,8 @@ impl GuestMemory {
     #[must_use]
     #[inline]
     pub fn contains(&self, at: GuestPhysical, length: u64) -> bool {
-        let offset = at.0.wrapping_sub(self.base.0);
-        offset < self.size && self.size - offset >= length
+        // A range does not go on behind the hole.
+        self.offset(at).is_some_and(|offset| (if offset < self.low { self.low } else { self.size }) - offset >= length)
     }
 
     /// The host address of the frame that holds guest page `page` (any address in it), or `None` if that is not RAM. Gives the page a
@@ -170,9 +273,12 @@ impl GuestMemory {
     #[must_use]
     #[inline]
     pub fn frame(&self, page: GuestPhysical) -> Option<NonNull<u8>> {
-        let index = usize::try_from(page.0.wrapping_sub(self.base.0) >> PAGE_SHIFT).ok()?;
-        let frame = self.frames.get(index)?.load(Ordering::Acquire);
-        NonNull::new(frame).or_else(|| self.populate(index))
+        let index = host_size(self.offset(page)? >> PAGE_SHIFT);
+        match self.frames.get(index) {
+            Some(frame) => NonNull::new(frame.load(Ordering::Acquire)).or_else(|| self.populate(index)),
+            // SAFETY: the page is one of RAM, so it is inside the mapping.
+            None => Some(unsafe { self.pool.start().add(index << PAGE_SHIFT) }),
+        }
     }
 
     #[cold]
@@ -197,8 +303,43 @@ impl GuestMemory {
             }
         }
         let result = self.pool.zero();
+        if self.is_mapped() {
+            self.pool.prefer_large_pages();
+        }
         self.code.note_all();
+        self.dirty.iter().for_each(|word| word.store(u64::MAX, Ordering::Release));
         result
+    }
+
+    /// Fills RAM with that of a snapshot: `file` from `offset` on. It is read when it is touched, and never written.
+    ///
+    /// Nobody uses the memory meanwhile. As long as it lives nobody may shorten the file.
+    ///
+    /// # Errors
+    /// The host refuses.
+    pub fn restore(&self, file: &File, offset: u64) -> io::Result<()> {
+        self.clear()?;
+        self.pool.show_file(file, offset, host_size(self.size))
+    }
+
+    /// Copies RAM from `offset` on, holes left out, into `bytes`: for a snapshot, while nobody writes it. What lies behind its end is zero.
+    pub fn save(&self, offset: u64, bytes: &mut [u8]) {
+        bytes.fill(0);
+        let mut done = 0;
+        while done < bytes.len() && offset + (done as u64) < self.size {
+            let at = offset + done as u64;
+            let index = host_size(at >> PAGE_SHIFT);
+            let count = (bytes.len() - done).min(host_size(PAGE_SIZE - at % PAGE_SIZE));
+            let frame = self.frames.get(index).map_or(null_mut(), |frame| frame.load(Ordering::Acquire));
+            // SAFETY: the page is one of RAM, so it has its place in the pool, where it is all zeroes, or a file's, until it has a frame; `count` bytes from there
+            // are inside one page, and as many are left in `bytes`.
+            unsafe {
+                let pooled = self.pool.start().as_ptr().add(index << PAGE_SHIFT);
+                let frame = if frame.is_null() { pooled } else { frame };
+                copy(frame.add(host_size(at % PAGE_SIZE)), bytes.as_mut_ptr().add(done), count);
+            }
+            done += count;
+        }
     }
 
     /// Calls `each` with the host address and length of every piece of the range that lies in one page.
@@ -230,9 +371,24 @@ impl GuestMemory {
 
     /// `length` bytes at `at` have been written: to be called after every write but those by way of a TLB.
     fn note_write(&self, at: GuestPhysical, length: usize) {
-        if length > 0 {
-            let first = host_size(at.0.wrapping_sub(self.base.0));
-            self.code.note_write(first >> PAGE_SHIFT..=(first + length - 1) >> PAGE_SHIFT);
+        if let (Some(first), true) = (self.offset(at), length > 0) {
+            let first = host_size(first);
+            let pages = first >> PAGE_SHIFT..=(first + length - 1) >> PAGE_SHIFT;
+            if self.is_mapped() {
+                self.note_dirty(pages);
+            } else {
+                self.code.note_write(pages);
+            }
+        }
+    }
+
+    fn note_dirty(&self, pages: RangeInclusive<usize>) {
+        for page in pages {
+            let (word, bit) = (&self.dirty[page / 64], 1 << (page % 64));
+            // Most writes are to pages that have been written before.
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, Ordering::AcqRel);
+            }
         }
     }
 
@@ -376,6 +532,66 @@ mod tests {
         assert_eq!(memory.resident_bytes(), 0);
         assert_eq!(memory.load::<u64>(BASE), Ok(0));
         assert_eq!(memory.frame(BASE), frame);
+    }
+
+    #[test]
+    fn mapped_memory_has_a_hole() {
+        let memory = GuestMemory::mapped(6 * PAGE_SIZE, 4 * PAGE_SIZE..16 * PAGE_SIZE).unwrap();
+        let at = |page: u64| GuestPhysical(page * PAGE_SIZE);
+        assert!(memory.contains(at(0), 4 * PAGE_SIZE) && memory.contains(at(16), 2 * PAGE_SIZE));
+        for (page, length) in [(3, PAGE_SIZE + 1), (4, 1), (15, 1), (15, PAGE_SIZE + 1), (17, PAGE_SIZE + 1), (18, 1)] {
+            assert!(!memory.contains(at(page), length), "page {page}");
+        }
+        assert!(!memory.contains(GuestPhysical(u64::MAX), 1));
+        memory.write(at(17), b"behind").unwrap();
+        let regions = memory.regions();
+        assert_eq!(regions.len(), 2);
+        assert_eq!(regions[0].host.as_ptr().addr() % LARGE_PAGE, 0);
+        assert_eq!((regions[1].base, regions[1].size, regions[1].first_page), (at(16), 2 * PAGE_SIZE, 4));
+        // SAFETY: the region is two pages of live memory that nobody else uses now.
+        assert_eq!(unsafe { regions[1].host.add(host_size(PAGE_SIZE)).read() }, b'b');
+        assert_eq!((memory.take_dirty(), memory.take_dirty()), (vec![1 << 5], vec![0]));
+        assert!(memory.resident_bytes() >= PAGE_SIZE);
+        memory.clear().unwrap();
+        assert_eq!(memory.load::<u8>(at(17)), Ok(0));
+        let small = GuestMemory::mapped(2 * PAGE_SIZE, 4 * PAGE_SIZE..16 * PAGE_SIZE).unwrap();
+        assert_eq!(small.regions().len(), 1);
+        assert!(!small.contains(at(2), 1) && !small.contains(at(16), 1));
+        assert!(GuestMemory::mapped(PAGE_SIZE, 100..PAGE_SIZE).is_err());
+    }
+
+    #[test]
+    fn memory_comes_from_a_file_and_goes_to_one() {
+        let old = GuestMemory::mapped(6 * PAGE_SIZE, 4 * PAGE_SIZE..16 * PAGE_SIZE).unwrap();
+        old.write(GuestPhysical(3 * PAGE_SIZE + 7), b"low").unwrap();
+        old.write(GuestPhysical(17 * PAGE_SIZE), b"high").unwrap();
+        let file = crate::sys::file::unnamed_file("test").unwrap();
+        let mut page = vec![0xff; host_size(4 * PAGE_SIZE)];
+        for offset in [0, 4 * PAGE_SIZE] {
+            old.save(offset, &mut page);
+            std::os::unix::fs::FileExt::write_all_at(&file, &page, offset + PAGE_SIZE).unwrap();
+        }
+        assert_eq!(page[host_size(2 * PAGE_SIZE)..], vec![0; host_size(2 * PAGE_SIZE)], "behind its end");
+        let new = GuestMemory::mapped(6 * PAGE_SIZE, 4 * PAGE_SIZE..16 * PAGE_SIZE).unwrap();
+        new.restore(&file, PAGE_SIZE).unwrap();
+        let mut bytes = [0; 4];
+        new.read(GuestPhysical(17 * PAGE_SIZE), &mut bytes).unwrap();
+        assert_eq!(&bytes, b"high");
+        new.write(GuestPhysical(17 * PAGE_SIZE), b"mine").unwrap();
+        let mut kept = [0; 4];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut kept, 6 * PAGE_SIZE).unwrap();
+        assert_eq!(&kept, b"high", "the file stays");
+        new.clear().unwrap();
+        assert_eq!(new.load::<u64>(GuestPhysical(3 * PAGE_SIZE)), Ok(0), "and does not come back");
+
+        // With a table of frames.
+        let table = GuestMemory::new(BASE, 6 * PAGE_SIZE).unwrap();
+        table.store(BASE, 9_u8).unwrap();
+        table.restore(&file, PAGE_SIZE).unwrap();
+        assert_eq!((table.resident_bytes(), table.load::<u8>(BASE)), (0, Ok(0)));
+        assert_eq!(table.load::<u8>(BASE.wrapping_add(5 * PAGE_SIZE)), Ok(b'h'));
+        table.save(5 * PAGE_SIZE, &mut bytes);
+        assert_eq!(&bytes, b"high");
     }
 
     #[test]

@@ -198,7 +198,7 @@ fn names_are_checked() {
         }
     }
     let error = store.pull("windows", &PullOptions::default(), &mut None, &mut Silent).unwrap_err().to_string();
-    assert_eq!(error, "there is no image called windows to pull; there is: debian");
+    assert_eq!(error, "there is no image called windows to pull; there is: debian, debian:amd64, sysroot, java");
 }
 
 #[test]

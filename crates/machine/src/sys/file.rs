@@ -3,8 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 
-use rustix::fs::{FallocateFlags, SeekFrom, copy_file_range, fallocate, ioctl_ficlone, seek};
+use rustix::fs::{
+    CWD, FallocateFlags, MemfdFlags, Mode, OFlags, RenameFlags, SeekFrom, copy_file_range, fallocate, ioctl_ficlone,
+    memfd_create, open, renameat_with, seek,
+};
 use rustix::io::Errno;
 
 /// Whether the host did it, or cannot do such a thing to such a file.
@@ -16,6 +20,23 @@ fn unless_unsupported(result: rustix::io::Result<()>) -> io::Result<bool> {
         ) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Opens the file at `path` for reading, and writing unless `read_only`, past the host's page cache.
+///
+/// # Errors
+/// As opening it otherwise; invalid input if its file system has no such way.
+pub fn open_direct(path: &Path, read_only: bool) -> io::Result<File> {
+    let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
+    Ok(open(path, access | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
+/// An empty file in memory that has no name in any folder: it goes when nobody has it any more. `name` is what the host's lists of mappings call it.
+///
+/// # Errors
+/// The host refuses.
+pub fn unnamed_file(name: &str) -> io::Result<File> {
+    Ok(memfd_create(name, MemfdFlags::CLOEXEC)?.into())
 }
 
 /// Gives the space of `range` of `file` back to the host; it then reads as zeroes. The size stays. False if the host cannot.
@@ -66,6 +87,14 @@ pub fn copy_inside_kernel(from: &File, to: &File, offset: u64, length: usize) ->
     let mut copied = 0;
     let result = copy_file_range(from, Some(&mut here), to, Some(&mut there), length).map(|count| copied = count);
     Ok(unless_unsupported(result)?.then_some(copied))
+}
+
+/// Lets two files or directories change names, so that nobody sees either missing.
+///
+/// # Errors
+/// The host failed.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
 
 #[cfg(test)]

@@ -4,31 +4,77 @@
 //! 65 + `n`, the privilege mode behind the last of them. A stop transfers the first 65; others travel when asked for.
 
 use std::fmt::Write;
-use std::num::NonZeroUsize;
+use std::sync::mpsc;
 
-use gdbstub::arch::{Arch, RegId, Registers};
 use riscv::hart::{Hart, Privilege};
 use riscv::isa::{csr, registers};
+
+use crate::debuggee::{Registers, Thread};
 
 const PC: usize = 32;
 const FIRST_FLOAT: usize = 33;
 const FIRST_CSR: usize = 65;
 const PRIVILEGE: usize = FIRST_CSR + 4096;
 
-/// RV64, to `gdbstub`.
-pub(crate) enum Riscv64 {}
+/// Something that is done with a hart.
+pub type HartAction = Box<dyn FnOnce(&mut Hart) + Send>;
 
-impl Arch for Riscv64 {
-    type Usize = u64;
-    type Registers = Core;
-    /// The length of the instruction that a breakpoint would replace, which nothing here does.
-    type BreakpointKind = usize;
-    type RegId = Register;
+/// A debuggee whose threads are harts.
+pub trait Harts {
+    /// Calls `action` with a thread's hart; false if there is no such thread.
+    fn with_hart(&self, thread: Thread, action: HartAction) -> bool;
+
+    /// Whether threads have privileged registers.
+    fn is_system(&self) -> bool;
+}
+
+/// What `look` finds in a thread's hart.
+fn look<T: Send + 'static>(
+    harts: &(impl Harts + ?Sized),
+    thread: Thread,
+    look: impl FnOnce(&mut Hart) -> T + Send + 'static,
+) -> Option<T> {
+    let (answer, answers) = mpsc::channel();
+    harts.with_hart(
+        thread,
+        Box::new(move |hart| {
+            // Whoever asked waits for the answer.
+            let _ = answer.send(look(hart));
+        }),
+    );
+    answers.try_recv().ok()
+}
+
+impl<T: Harts> Registers for T {
+    fn description(&self) -> String {
+        description(self.is_system())
+    }
+
+    fn read_all(&self, thread: Thread) -> Option<Vec<u8>> {
+        look(self, thread, |hart| Core::read(hart).to_bytes())
+    }
+
+    fn write_all(&self, thread: Thread, bytes: &[u8]) -> bool {
+        let Some(core) = Core::from_bytes(bytes) else { return false };
+        look(self, thread, move |hart| core.write(hart)).is_some()
+    }
+
+    fn read_one(&self, thread: Thread, number: usize) -> Option<Vec<u8>> {
+        let register = Register::from_number(number)?;
+        look(self, thread, move |hart| register.read(hart))?.map(|value| value.to_le_bytes().to_vec())
+    }
+
+    fn write_one(&self, thread: Thread, number: usize, bytes: &[u8]) -> bool {
+        let (Some(register), Ok(bytes)) = (Register::from_number(number), <[u8; 8]>::try_from(bytes)) else {
+            return false;
+        };
+        look(self, thread, move |hart| register.write(hart, u64::from_le_bytes(bytes))) == Some(true)
+    }
 }
 
 /// One register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Register {
+enum Register {
     Integer(u8),
     Pc,
     Float(u8),
@@ -36,24 +82,23 @@ pub(crate) enum Register {
     Privilege,
 }
 
-impl RegId for Register {
-    fn from_raw_id(id: usize) -> Option<(Self, Option<NonZeroUsize>)> {
+impl Register {
+    fn from_number(id: usize) -> Option<Self> {
         let byte = |number: usize| u8::try_from(number).ok();
-        let register = match id {
+        Some(match id {
             0..PC => Self::Integer(byte(id)?),
             PC => Self::Pc,
             FIRST_FLOAT..FIRST_CSR => Self::Float(byte(id - FIRST_FLOAT)?),
             FIRST_CSR..PRIVILEGE => Self::Csr(u16::try_from(id - FIRST_CSR).ok()?),
             PRIVILEGE => Self::Privilege,
             _ => return None,
-        };
-        Some((register, NonZeroUsize::new(8)))
+        })
     }
 }
 
 impl Register {
     /// Its value; `None` if it does not exist.
-    pub(crate) fn read(self, hart: &Hart) -> Option<u64> {
+    fn read(self, hart: &Hart) -> Option<u64> {
         Some(match self {
             Self::Integer(number) => hart.x(number),
             Self::Pc => hart.pc(),
@@ -64,7 +109,7 @@ impl Register {
     }
 
     /// Sets it; false if it does not exist or takes no such value.
-    pub(crate) fn write(self, hart: &mut Hart, value: u64) -> bool {
+    fn write(self, hart: &mut Hart, value: u64) -> bool {
         match self {
             Self::Integer(number) => hart.set_x(number, value),
             Self::Pc => hart.set_pc(value),
@@ -83,14 +128,14 @@ impl Register {
 
 /// The registers that every stop transfers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Core {
+struct Core {
     x: [u64; 32],
     pc: u64,
     f: [u64; 32],
 }
 
 impl Core {
-    pub(crate) fn read(hart: &Hart) -> Self {
+    fn read(hart: &Hart) -> Self {
         let mut core = Self { pc: hart.pc(), ..Self::default() };
         for number in 0..32_u8 {
             core.x[usize::from(number)] = hart.x(number);
@@ -99,7 +144,7 @@ impl Core {
         core
     }
 
-    pub(crate) fn write(&self, hart: &mut Hart) {
+    fn write(&self, hart: &mut Hart) {
         hart.set_pc(self.pc);
         for number in 0..32_u8 {
             hart.set_x(number, self.x[usize::from(number)]);
@@ -108,29 +153,22 @@ impl Core {
     }
 }
 
-impl Registers for Core {
-    type ProgramCounter = u64;
-
-    fn pc(&self) -> u64 {
-        self.pc
+impl Core {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.x.iter().chain([&self.pc]).chain(&self.f).flat_map(|value| value.to_le_bytes()).collect()
     }
 
-    fn gdb_serialize(&self, mut write_byte: impl FnMut(Option<u8>)) {
-        for value in self.x.iter().chain([&self.pc]).chain(&self.f) {
-            value.to_le_bytes().into_iter().for_each(|byte| write_byte(Some(byte)));
-        }
-    }
-
-    fn gdb_deserialize(&mut self, bytes: &[u8]) -> Result<(), ()> {
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (words, rest) = bytes.as_chunks::<8>();
         if words.len() < FIRST_CSR || !rest.is_empty() {
-            return Err(());
+            return None;
         }
+        let mut core = Self::default();
         let values = words.iter().map(|word| u64::from_le_bytes(*word));
-        for (register, value) in self.x.iter_mut().chain([&mut self.pc]).chain(&mut self.f).zip(values) {
+        for (register, value) in core.x.iter_mut().chain([&mut core.pc]).chain(&mut core.f).zip(values) {
             *register = value;
         }
-        Ok(())
+        Some(core)
     }
 }
 
@@ -206,7 +244,7 @@ mod tests {
         ] {
             let line = xml.lines().find(|line| line.contains(&format!("\"{name}\""))).expect(name);
             let number = line.split("regnum=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
-            assert_eq!(Register::from_raw_id(number.parse().unwrap()).unwrap().0, register, "{line}");
+            assert_eq!(Register::from_number(number.parse().unwrap()), Some(register), "{line}");
         }
         assert!(!description(false).contains("satp"));
     }
@@ -216,12 +254,9 @@ mod tests {
         let mut core = Core { pc: 0x1234, ..Core::default() };
         core.x[31] = u64::MAX;
         core.f[0] = 7;
-        let mut bytes = Vec::new();
-        core.gdb_serialize(|byte| bytes.extend(byte));
+        let bytes = core.to_bytes();
         assert_eq!(bytes.len(), 65 * 8);
-        let mut back = Core::default();
-        back.gdb_deserialize(&bytes).unwrap();
-        assert_eq!(back, core);
-        assert!(back.gdb_deserialize(&bytes[8..]).is_err());
+        assert_eq!(Core::from_bytes(&bytes), Some(core));
+        assert_eq!(Core::from_bytes(&bytes[8..]), None);
     }
 }
