@@ -152,7 +152,7 @@ impl Isomorph {
     /// The host has no memory for code.
     pub fn translating(mut self, options: Options) -> Result<Self, IsomorphError> {
         if options.translate {
-            let cache = CodeCache::new(options, false).map_err(|error| IsomorphError::Code(error.to_string()))?;
+            let cache = CodeCache::new(options).map_err(|error| IsomorphError::Code(error.to_string()))?;
             self.hart.translate_with(cache);
         }
         Ok(self)

@@ -105,6 +105,9 @@ pub fn from_kernel(arguments: &[OsString]) -> Option<Program> {
     let flags = unsafe { libc::getauxval(libc::AT_FLAGS) };
     let [_, path, arguments @ ..] = arguments else { return None };
     (flags & PRESERVE_ARGV0 != 0 && !arguments.is_empty()).then(|| Program {
+        options: riscv::translate::Options::default(),
+        call_log: None,
+        machine: None,
         path: path.into(),
         arguments: arguments.to_vec(),
         sysroot: None,

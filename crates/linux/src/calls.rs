@@ -10,7 +10,7 @@ use crate::signal::frame::AlternateStack;
 use crate::signal::host::{SYNCHRONOUS, bit, call as interruptible};
 use crate::sys::raw;
 use crate::sys::{EINVAL, low};
-use crate::{direct, event, exec, files, net, thread, time};
+use crate::{direct, event, exec, files, hwprobe, net, thread, time};
 
 const ENOSYS: i64 = -(libc::ENOSYS as i64);
 
@@ -18,6 +18,24 @@ const ENOSYS: i64 = -(libc::ENOSYS as i64);
 pub fn call(thread: &mut Thread) -> Outcome {
     let number = thread.hart.x(17);
     let arguments: [u64; 6] = std::array::from_fn(|at| thread.hart.x(10 + at.to_le_bytes()[0]));
+    if thread.process.call_log.is_none() {
+        return answer(thread, number, arguments);
+    }
+    let process = thread.process.clone();
+    let told = process.call_log.as_ref().map(|log| (log, log.enter(&process.space, number, arguments)));
+    let outcome = answer(thread, number, arguments);
+    if let Some((log, told)) = told {
+        match outcome {
+            Outcome::Answer(answer) => log.leave(&process.space, told, Some(answer)),
+            Outcome::Restored | Outcome::Dies(_) => log.leave(&process.space, told, None),
+            // Told before.
+            Outcome::ThreadEnds(_) | Outcome::ProcessEnds(_) => {}
+        }
+    }
+    outcome
+}
+
+fn answer(thread: &mut Thread, number: u64, arguments: [u64; 6]) -> Outcome {
     if let Some(direct) = direct::find(number) {
         let process = &thread.process;
         return Outcome::Answer(direct.call(
@@ -70,8 +88,9 @@ fn special(thread: &mut Thread, number: u64, arguments: [u64; 6]) -> Result<Outc
         196 => address(space.attach(a, b, c)?),
         197 => space.detach(a).map(done)?,
         191 => thread::semctl(space, arguments)?,
+        258 => hwprobe::riscv_hwprobe(space, arguments)?,
         259 => {
-            space.flush_code();
+            space.flush_code(a, b);
             0
         }
         // Signals.

@@ -20,7 +20,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
-use debugger::debuggee::{Debuggee, HartAction, Move, Moves, Report, Thread as Number};
+use debugger::debuggee::{Debuggee, Move, Moves, Registers, Report, Thread as Number};
+use debugger::riscv64::{HartAction, Harts};
 use riscv::hart::csr::number::FCSR;
 use riscv::hart::debug::{Points, Stop};
 use riscv::hart::{Exit, Hart, HartSignals, TimeSource};
@@ -382,6 +383,35 @@ info    the program and its threads
 maps    what is mapped
 ";
 
+impl Harts for Control {
+    fn with_hart(&self, thread: Number, action: HartAction) -> bool {
+        let mut state = self.lock();
+        let Some(entry) = state.threads.get_mut(&thread) else { return false };
+        if let Place::InCall(copy) = &entry.place {
+            let copy = copy.clone();
+            drop(state);
+            let (memory, time) = (Arc::clone(&self.space), Arc::clone(&self.time));
+            let Ok(mut hart) = Hart::user(memory, time, Arc::new(HartSignals::new())) else { return false };
+            copy.fill(&mut hart);
+            action(&mut hart);
+            return true;
+        }
+        let (done, wait) = mpsc::channel();
+        entry.work.push_back(Box::new(move |hart| {
+            action(hart);
+            // Whoever asked waits for this.
+            let _ = done.send(());
+        }));
+        drop(state);
+        self.changed.notify_all();
+        wait.recv().is_ok()
+    }
+
+    fn is_system(&self) -> bool {
+        false
+    }
+}
+
 impl Debuggee for Control {
     fn attach(&self, report: Box<dyn Fn(Report) + Send>) {
         let mut state = self.lock();
@@ -470,27 +500,8 @@ impl Debuggee for Control {
         state.threads.iter().map(line).collect()
     }
 
-    fn with_hart(&self, thread: Number, action: HartAction) -> bool {
-        let mut state = self.lock();
-        let Some(entry) = state.threads.get_mut(&thread) else { return false };
-        if let Place::InCall(copy) = &entry.place {
-            let copy = copy.clone();
-            drop(state);
-            let (memory, time) = (Arc::clone(&self.space), Arc::clone(&self.time));
-            let Ok(mut hart) = Hart::user(memory, time, Arc::new(HartSignals::new())) else { return false };
-            copy.fill(&mut hart);
-            action(&mut hart);
-            return true;
-        }
-        let (done, wait) = mpsc::channel();
-        entry.work.push_back(Box::new(move |hart| {
-            action(hart);
-            // Whoever asked waits for this.
-            let _ = done.send(());
-        }));
-        drop(state);
-        self.changed.notify_all();
-        wait.recv().is_ok()
+    fn registers(&self) -> &dyn Registers {
+        self
     }
 
     fn read(&self, _thread: Number, at: u64, bytes: &mut [u8]) -> usize {
@@ -502,18 +513,15 @@ impl Debuggee for Control {
     fn write(&self, _thread: Number, at: u64, bytes: &[u8]) -> bool {
         let Some(memory) = &self.memory else { return false };
         let done = self.pages(at, bytes.len(), |host, part| memory.write_all_at(&bytes[part], host).is_ok());
-        self.space.flush_code();
+        self.space.flush_code(at, at.saturating_add(done as u64));
         done == bytes.len()
     }
 
-    fn set_points(&self, points: Points) {
+    fn set_points(&self, points: Points) -> bool {
         let mut state = self.lock();
         state.points = Arc::new(points);
         state.points_version += 1;
-    }
-
-    fn is_system(&self) -> bool {
-        false
+        true
     }
 
     fn command(&self, _thread: Number, line: &str) -> String {

@@ -8,15 +8,19 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use riscv::translate::Options;
 
 use crate::elf::is_riscv;
 use crate::files::path;
 use crate::process::Thread;
 use crate::space::AddressSpace;
-use crate::start::{Program, redirect};
+use crate::start::Program;
+use crate::strace::CallLog;
 use crate::sys::EINVAL;
 use crate::sys::raw;
+use crate::sysroot::redirect;
 
 /// The name by which the command knows that it is to go on with a program: [`from_arguments`].
 pub const NAME: &str = "isomorph-program";
@@ -73,9 +77,9 @@ pub(crate) fn execve(
 ) -> Result<i64, i64> {
     let space = &thread.process.space;
     let sysroot = thread.process.sysroot.as_deref();
-    let mut file = path(thread, name)?;
+    let mut file = path(thread, name, true)?;
     let is_relative = !file.as_bytes().starts_with(b"/");
-    if is_relative && (directory.cast_signed() != libc::AT_FDCWD.into()) {
+    if is_relative && (directory.cast_signed() != i64::from(libc::AT_FDCWD)) {
         let base = format!("/proc/self/fd/{}", crate::sys::low(directory));
         let at_descriptor = file.is_empty() && flags & libc::AT_EMPTY_PATH as u64 != 0;
         let full = if at_descriptor { base.into_bytes() } else { [base.as_bytes(), b"/", file.as_bytes()].concat() };
@@ -102,7 +106,12 @@ pub(crate) fn execve(
             let sysroot = sysroot.map_or(OsStr::new(""), |path| path.as_os_str());
             let sysroot = CString::new(sysroot.as_bytes()).map_err(|_| EINVAL)?;
             let own = CString::new(NAME).map_err(|_| EINVAL)?;
-            let all = [own, sysroot, file].into_iter().chain(arguments).collect::<Vec<_>>();
+            let options = CString::new(thread.process.options.switches()).map_err(|_| EINVAL)?;
+            let log = thread.process.call_log.as_ref().map_or(OsStr::new(""), |log| log.path().as_os_str());
+            let log = CString::new(log.as_bytes()).map_err(|_| EINVAL)?;
+            let machine = thread.process.hold.name().map_or(OsStr::new(""), |name| name);
+            let machine = CString::new(machine.as_bytes()).map_err(|_| EINVAL)?;
+            let all = [own, options, log, machine, sysroot, file].into_iter().chain(arguments).collect::<Vec<_>>();
             return Err(replace(c"/proc/self/exe", &all, &environment));
         }
         let Some((name, argument)) = interpreter(&start) else {
@@ -116,9 +125,29 @@ pub(crate) fn execve(
         longer.push(file);
         longer.extend(arguments.into_iter().skip(1));
         arguments = longer;
-        file = redirect(sysroot, interpreter.as_bytes()).unwrap_or(interpreter);
+        file = redirect(sysroot, interpreter.as_bytes(), true).unwrap_or(interpreter);
     }
     Err(-i64::from(libc::ELOOP))
+}
+
+impl Program {
+    /// If the file is a script, its interpreter instead, as `execve` does it.
+    #[must_use]
+    pub fn through_interpreters(mut self) -> Self {
+        for _ in 0..SCRIPTS_MAX {
+            let mut start = Vec::new();
+            let read = File::open(&self.path).and_then(|file| file.take(LINE_MAX as u64).read_to_end(&mut start));
+            let Some((name, argument)) = read.ok().and_then(|_| interpreter(&start)) else { break };
+            let to_os = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+            let script = std::mem::replace(&mut self.path, to_os(name).into());
+            if let Some(inside) = redirect(self.sysroot.as_deref(), name, true) {
+                self.path = to_os(inside.as_bytes()).into();
+            }
+            let own = [Some(to_os(name)), argument.map(to_os), Some(script.into_os_string())].into_iter().flatten();
+            self.arguments = own.chain(self.arguments.drain(..).skip(1)).collect();
+        }
+        self
+    }
 }
 
 /// The host's `execve`. The answer is its error.
@@ -134,8 +163,12 @@ fn replace(file: &std::ffi::CStr, arguments: &[CString], environment: &[CString]
 /// The program that a process was told to go on with, if its arguments are those that `execve` gives here.
 #[must_use]
 pub fn from_arguments(arguments: &[OsString]) -> Option<Program> {
-    let [name, sysroot, path, rest @ ..] = arguments else { return None };
+    let [name, options, log, machine, sysroot, path, rest @ ..] = arguments else { return None };
+    let options = Options::parse(options.to_str()?).ok()?;
     (name == NAME).then(|| Program {
+        options,
+        call_log: (!log.is_empty()).then(|| CallLog::new(Path::new(log))),
+        machine: (!machine.is_empty()).then(|| machine.clone()),
         path: PathBuf::from(path),
         arguments: rest.to_vec(),
         sysroot: (!sysroot.is_empty()).then(|| PathBuf::from(OsString::from_vec(sysroot.clone().into_vec()))),
@@ -155,11 +188,35 @@ mod tests {
     }
 
     #[test]
+    fn a_script_is_its_interpreter() {
+        let directory = tempfile::tempdir().unwrap();
+        let (outer, inner) = (directory.path().join("outer"), directory.path().join("inner"));
+        std::fs::write(&outer, format!("#!{} -x y\n", inner.display())).unwrap();
+        std::fs::write(&inner, "#!/bin/shell\n").unwrap();
+        let program = Program {
+            path: outer.clone(),
+            arguments: ["called", "a"].map(OsString::from).to_vec(),
+            sysroot: None,
+            options: Options::default(),
+            call_log: None,
+            machine: None,
+        };
+        let program = program.through_interpreters();
+        assert_eq!(program.path, Path::new("/bin/shell"));
+        let (outer, inner) = (outer.into_os_string(), inner.into_os_string());
+        assert_eq!(program.arguments, ["/bin/shell".into(), inner, "-x y".into(), outer, "a".into()]);
+    }
+
+    #[test]
     fn a_program_goes_on_with_what_it_was_given() {
-        let arguments: Vec<OsString> = [NAME, "", "/bin/x", "x", "-a"].map(OsString::from).to_vec();
+        let arguments: Vec<OsString> =
+            [NAME, "no-links", "-", "x-1", "", "/bin/x", "x", "-a"].map(OsString::from).to_vec();
         let program = from_arguments(&arguments).unwrap();
         assert_eq!(program.arguments, ["x", "-a"]);
         assert_eq!((program.path, program.sysroot), ("/bin/x".into(), None));
-        assert_eq!(from_arguments(&["isomorph".into(), "ps".into(), "a".into()]), None);
+        assert_eq!(program.machine, Some("x-1".into()));
+        assert_eq!(program.call_log, Some(CallLog::new(Path::new("-"))));
+        assert_eq!(program.options, Options { links: false, ..Options::default() });
+        assert_eq!(from_arguments(&["isomorph".into(), "".into(), "".into(), "ps".into(), "a".into()]), None);
     }
 }

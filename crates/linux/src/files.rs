@@ -4,25 +4,26 @@ use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::net::read_vectors;
+use crate::proc;
 use crate::process::Thread;
 use crate::signal::host::call;
 use crate::space::AddressSpace;
-use crate::start::redirect;
 use crate::sys::raw;
 use crate::sys::{EINVAL, low};
+use crate::sysroot::redirect;
 
 const PATH_MAX: usize = 4096;
 
-/// A path of the guest, as the host shall have it.
+/// A path of the guest, as the host shall have it; `follow`: of what a link at its end leads to.
 ///
 /// # Errors
 /// Negative error numbers.
-pub(crate) fn path(thread: &Thread, at: u64) -> Result<CString, i64> {
+pub(crate) fn path(thread: &Thread, at: u64, follow: bool) -> Result<CString, i64> {
     let text = thread.process.space.read_string(at, PATH_MAX)?;
     if is_own_link(&text) {
         return CString::new(thread.process.program.as_os_str().as_bytes()).map_err(|_| EINVAL);
     }
-    match redirect(thread.process.sysroot.as_deref(), &text) {
+    match redirect(thread.process.sysroot.as_deref(), &text, follow) {
         Some(inside) => Ok(inside),
         None => CString::new(text).map_err(|_| EINVAL),
     }
@@ -36,31 +37,14 @@ fn is_own_link(path: &[u8]) -> bool {
 
 /// `openat(directory, path, flags, mode)`.
 pub(crate) fn openat(thread: &Thread, [directory, at, flags, mode, ..]: [u64; 6]) -> Result<i64, i64> {
-    let text = path(thread, at)?;
+    let text = path(thread, at, low(flags) & libc::O_NOFOLLOW.cast_unsigned() == 0)?;
     // What the host would say of this command instead of the program.
-    match text.as_bytes() {
-        b"/proc/self/maps" => return file_of(c"maps", &maps(thread)),
-        b"/proc/self/cmdline" => return file_of(c"cmdline", &thread.process.command_line),
-        b"/proc/self/auxv" => return file_of(c"auxv", &thread.process.auxiliary),
-        _ => {}
+    if let Some((name, bytes)) = proc::file(thread, text.as_bytes()) {
+        return file_of(name, &bytes);
     }
     let arguments = [directory, text.as_ptr() as u64, flags, mode, 0, 0];
     // SAFETY: the kernel reads the path.
     Ok(unsafe { call(thread.signals.mailbox(), libc::SYS_openat, arguments) })
-}
-
-/// `/proc/self/maps` with the guest's addresses.
-fn maps(thread: &Thread) -> Vec<u8> {
-    use std::fmt::Write;
-    let mut text = String::new();
-    let sp = thread.hart.x(2);
-    for (start, end, protection) in thread.process.space.regions() {
-        let right = |bit: u32, letter: char| if protection & bit != 0 { letter } else { '-' };
-        let name = if (start..end).contains(&sp) { "                          [stack]" } else { "" };
-        let (read, write, execute) = (right(1, 'r'), right(2, 'w'), right(4, 'x'));
-        let _ = writeln!(text, "{start:08x}-{end:08x} {read}{write}{execute}p 00000000 00:00 0 {name}");
-    }
-    text.into_bytes()
 }
 
 /// A file in memory that holds `bytes`: its descriptor.
@@ -87,7 +71,7 @@ pub(crate) fn readlinkat(thread: &Thread, [directory, at, buffer, size, ..]: [u6
         space.write(buffer, &program[..length])?;
         return i64::try_from(length).map_err(|_| EINVAL);
     }
-    let text = path(thread, at)?;
+    let text = path(thread, at, false)?;
     let arguments = [directory, text.as_ptr() as u64, space.pointer(buffer)?, size, 0, 0];
     // SAFETY: the kernel reads the path and writes guest memory.
     Ok(unsafe { raw(libc::SYS_readlinkat, arguments) })
@@ -125,7 +109,7 @@ pub(crate) fn stat(thread: &Thread, number: u64, [first, second, third, flags, .
         // SAFETY: the kernel writes one `stat`.
         (unsafe { raw(libc::SYS_fstat, [first, into, 0, 0, 0, 0]) }, second)
     } else {
-        let text = path(thread, second)?;
+        let text = path(thread, second, flags & libc::AT_SYMLINK_NOFOLLOW as u64 == 0)?;
         // SAFETY: the kernel reads the path and writes one `stat`.
         (unsafe { raw(libc::SYS_newfstatat, [first, text.as_ptr() as u64, into, flags, 0, 0]) }, third)
     };

@@ -24,13 +24,15 @@ use debugger::debuggee::Report;
 
 use crate::crash;
 use crate::debug::Control;
+use crate::hold::Hold;
 use crate::signal::ThreadSignals;
 use crate::signal::action::Actions;
 use crate::signal::deliver::{
-    BUS_ADRALN, Delivery, Fault, ILL_ILLOPC, PendingCall, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGILL, SIGSEGV, SIGTRAP,
-    TRAP_BRKPT, die,
+    BUS_ADRALN, BUS_ADRERR, Delivery, Fault, ILL_ILLOPC, PendingCall, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGILL,
+    SIGSEGV, SIGTRAP, TRAP_BRKPT, die,
 };
 use crate::space::AddressSpace;
+use crate::strace::CallLog;
 use crate::sys::raw;
 
 /// The host's monotonic clock in ticks of a hart's `time`.
@@ -59,8 +61,8 @@ impl TimeSource for HostTime {
 
 /// An empty cache of translated code. None if the host has no memory for it, or is none that is translated for: programs are interpreted then.
 #[must_use]
-pub fn new_cache() -> Option<Arc<CodeCache>> {
-    CodeCache::new(Options::default(), false).ok()
+pub fn new_cache(options: Options) -> Option<Arc<CodeCache>> {
+    if options.translate { CodeCache::flat(options, crate::space::SIZE).ok() } else { None }
 }
 
 /// Called at the end of a process.
@@ -84,6 +86,10 @@ pub struct Process {
     pub sigreturn: u64,
     /// The clock of its harts.
     pub time: Arc<HostTime>,
+    /// How its code is executed.
+    pub options: Options,
+    /// Where its system calls are told, if they are.
+    pub call_log: Option<CallLog>,
     /// Translated code, shared by its harts; none if the host cannot have any.
     pub code: Mutex<Option<Arc<CodeCache>>>,
     /// What answers its system calls, as the module `calls` does.
@@ -98,6 +104,8 @@ pub struct Process {
     pub counts: Option<Counts>,
     /// Called when it ends by itself, or by a fault.
     pub at_end: Option<AtEnd>,
+    /// What it is held by.
+    pub hold: Arc<Hold>,
 }
 
 /// What a process has done.
@@ -236,7 +244,9 @@ impl Thread {
 
     /// Runs on the calling host thread until it ends. Signals are attached before and detached after.
     pub fn run(&mut self) -> Ended {
+        self.process.space.enter();
         self.signals.attach();
+        self.signals.mailbox().set_code(self.process.code().as_ref());
         if let Some(control) = self.control() {
             control.begin(self.hart.signals());
         }
@@ -276,6 +286,7 @@ impl Thread {
 
     /// Runs the hart until it exits; as the debugger wants, if there is one.
     fn advance(&mut self) -> Exit {
+        self.process.hold.pass();
         match self.process.debug.as_ref().filter(|control| control.is_active()) {
             Some(control) => control.advance(&mut self.hart),
             None => self.hart.run(),
@@ -364,6 +375,9 @@ impl Thread {
             Cause::IllegalInstruction => Fault { signal: SIGILL, code: ILL_ILLOPC, address: pc },
             Cause::FetchMisaligned | Cause::LoadMisaligned | Cause::StoreMisaligned => {
                 Fault { signal: SIGBUS, code: BUS_ADRALN, address: trap.value }
+            }
+            Cause::FetchAccess | Cause::LoadAccess | Cause::StoreAccess => {
+                Fault { signal: SIGBUS, code: BUS_ADRERR, address: trap.value }
             }
             _ => {
                 let mapped = self.process.space.protection(trap.value).is_some();

@@ -10,9 +10,12 @@ use riscv::hart::debug::Tracer;
 use riscv::hart::{Hart, HartSignals, TimeSource};
 
 use crate::debug::Control;
+use crate::hold::{Hold, Holder};
 use crate::process::{AtEnd, Counts, Ended, HostTime, Process, Thread, new_cache};
 use crate::signal::action::Actions;
-use crate::signal::host::{Disposition, SYNCHRONOUS, bit, host_mask, is_ignored, set_disposition, set_host_mask};
+use crate::signal::host::{
+    Disposition, MEMORY_FAULTS, SYNCHRONOUS, bit, host_mask, is_ignored, set_disposition, set_host_mask,
+};
 use crate::space::AddressSpace;
 use crate::start::{Program, StartError, start};
 use crate::sys::raw;
@@ -34,11 +37,16 @@ extern "C" fn look_at_pipe() {
 /// Lets debuggers come, before the first instruction. Threads that it starts take no signals.
 pub type Attach<'a> = &'a dyn Fn(Arc<Control>) -> std::io::Result<()>;
 
+/// Begins to control the program from outside, before the first instruction. Threads that it starts take no signals.
+pub type Attend<'a> = &'a dyn Fn(Holder) -> std::io::Result<()>;
+
 /// How to see into a program.
 #[derive(Default)]
 pub struct Seeing<'a> {
     /// A debugger may come.
     pub attach: Option<Attach<'a>>,
+    /// It may be held from outside.
+    pub control: Option<Attend<'a>>,
     /// Sees every instruction.
     pub tracer: Option<Arc<dyn Tracer>>,
     /// Whether to count what it does.
@@ -53,8 +61,10 @@ pub struct Seeing<'a> {
 /// See [`StartError`].
 pub fn run(program: Program, environment: &[OsString], seeing: Seeing<'_>) -> Result<Infallible, StartError> {
     for signal in (1..=64).filter(|signal| bit(*signal) & SYNCHRONOUS != 0) {
+        let is_ours = bit(signal) & MEMORY_FAULTS != 0;
+        let disposition = if is_ours { Disposition::Record { flags: 0 } } else { Disposition::Default };
         // The runtime's own; these numbers are signals.
-        let _ = set_disposition(signal, Disposition::Default);
+        let _ = set_disposition(signal, disposition);
     }
     if !PIPE_IGNORED.load(Ordering::Relaxed) {
         let _ = set_disposition(SIGPIPE, Disposition::Default);
@@ -67,7 +77,7 @@ pub fn run(program: Program, environment: &[OsString], seeing: Seeing<'_>) -> Re
     let (memory, clock) = (Arc::clone(&space), Arc::clone(&time));
     let mut hart = Hart::user(memory, clock, Arc::new(HartSignals::new()))
         .map_err(|error| StartError::Host { what: "memory for a hart", cause: std::io::Error::other(error) })?;
-    let code = new_cache();
+    let code = new_cache(program.options);
     if let Some(cache) = &code {
         hart.translate_with(Arc::clone(cache));
     }
@@ -99,6 +109,14 @@ pub fn run(program: Program, environment: &[OsString], seeing: Seeing<'_>) -> Re
             Some(control)
         }
     };
+    let hold = Arc::new(Hold::default());
+    if let Some(attend) = seeing.control {
+        let mask = host_mask();
+        set_host_mask(u64::MAX);
+        let attended = attend(Holder::new(Arc::clone(&hold), Arc::clone(&space)));
+        set_host_mask(mask);
+        attended.map_err(host("control from outside"))?;
+    }
     let counts = seeing.counts.then(|| Counts::new(time.ticks()));
     let process = Process {
         space,
@@ -107,6 +125,8 @@ pub fn run(program: Program, environment: &[OsString], seeing: Seeing<'_>) -> Re
         command_line,
         auxiliary: started.auxiliary.into(),
         sysroot: program.sysroot,
+        options: program.options,
+        call_log: program.call_log,
         sigreturn: started.sigreturn,
         time,
         code: Mutex::new(code),
@@ -116,6 +136,7 @@ pub fn run(program: Program, environment: &[OsString], seeing: Seeing<'_>) -> Re
         tracer: seeing.tracer,
         counts,
         at_end: seeing.at_end,
+        hold,
     };
     let mut thread = Thread::new(hart, Arc::new(process), host_mask());
     let ended = thread.run();

@@ -1,14 +1,15 @@
 //! A program's address space: one reserved range of the host's, in which guest addresses are offsets.
 //!
 //! ```text
-//! host:  base                                         base + SIZE          + GUARD
-//!        |  program | heap ->      <- mappings | stack |  never accessible  |
-//! guest: 0                                            SIZE
+//! host:  base - GUARD         base                                         base + SIZE          + GUARD
+//!        |  never accessible  |  program | heap ->      <- mappings | stack |  never accessible  |
+//! guest:                      0                                            SIZE
 //! ```
 //!
 //! Guest mappings are the host's, at the same offset and with the guest's rights, except that nothing is executable: the host reads code, it does not
 //! run it. What the guest has not mapped stays reserved and inaccessible. So the kernel's own checks hold when it gets a guest's pointer, and the guard
-//! is larger than the most that one call transfers.
+//! is larger than the most that one call transfers. Translated code accesses the range directly and faults where the kernel would refuse; the guards
+//! are larger than what it may miss the range by without looking.
 //!
 //! The range lies low, far from where the host's kernel puts its own mappings from above, so that in the moment in which a mapping is moved
 //! nobody else takes its place.
@@ -22,14 +23,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use riscv::hart::user::UserMemory;
 use riscv::hart::{Fence, HartSignals};
-use riscv::mmu::Permissions;
+use riscv::mmu::{Fault, Permissions};
 
-use crate::sys::raw;
+use crate::sys::{copy, raw, set_flat_base};
 
 /// Where guest addresses end: what Sv39 gives to programs.
 pub const SIZE: u64 = 1 << 38;
 /// More than `MAX_RW_COUNT`.
 const GUARD: u64 = 1 << 32;
+const _: () = assert!(GUARD >= riscv::hart::user::GUARD);
 /// Where the range should be on the host.
 const PLACE: u64 = 1 << 40;
 /// Mappings that the kernel places go below this.
@@ -143,12 +145,12 @@ impl AddressSpace {
     pub fn new() -> io::Result<Self> {
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
         // SAFETY: a new mapping; the address is a hint.
-        let base = unsafe { raw(libc::SYS_mmap, [PLACE, SIZE + GUARD, 0, flags, u64::MAX, 0]) };
+        let base = unsafe { raw(libc::SYS_mmap, [PLACE, GUARD + SIZE + GUARD, 0, flags, u64::MAX, 0]) };
         if base < 0 {
             return Err(io::Error::from_raw_os_error(i32::try_from(-base).unwrap_or(libc::ENOMEM)));
         }
         Ok(Self {
-            base: base.unsigned_abs(),
+            base: base.unsigned_abs() + GUARD,
             changes: Mutex::default(),
             regions: RwLock::default(),
             harts: Mutex::default(),
@@ -170,6 +172,16 @@ impl AddressSpace {
 
     fn harts(&self) -> MutexGuard<'_, Vec<Arc<HartSignals>>> {
         self.harts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The harts that execute in it at this moment.
+    pub(crate) fn all_harts(&self) -> Vec<Arc<HartSignals>> {
+        self.harts().clone()
+    }
+
+    /// The calling thread executes translated code in it.
+    pub fn enter(&self) {
+        set_flat_base(self.base);
     }
 
     /// A hart executes in it from now on.
@@ -203,7 +215,7 @@ impl AddressSpace {
             .iter()
             .map(|hart| {
                 if code {
-                    hart.request_fence(Fence::Instructions);
+                    hart.request_fence(Fence::Code { start, length: end - start });
                 }
                 hart.request_fence(Fence::Translations { start, length: end - start, asid: None })
             })
@@ -213,11 +225,15 @@ impl AddressSpace {
         }
     }
 
-    /// `riscv_flush_icache`: code that was written is what all harts execute.
-    pub fn flush_code(&self) {
+    /// `riscv_flush_icache`: code that was written in `start..end` is what all harts execute; what is no range is all of it.
+    pub fn flush_code(&self, start: u64, end: u64) {
+        let fence = match end.checked_sub(start) {
+            Some(length) if length > 0 => Fence::Code { start, length },
+            _ => Fence::Instructions,
+        };
         let _changes = self.changes();
         let harts: Vec<_> = self.harts().clone();
-        let tickets: Vec<_> = harts.iter().map(|hart| hart.request_fence(Fence::Instructions)).collect();
+        let tickets: Vec<_> = harts.iter().map(|hart| hart.request_fence(fence)).collect();
         for (hart, ticket) in harts.iter().zip(tickets) {
             hart.wait_for_fence(ticket);
         }
@@ -511,6 +527,17 @@ impl AddressSpace {
         (address < SIZE).then(|| self.base + address)
     }
 
+    /// The guest address of a host's address in the range.
+    pub(crate) fn address_of(&self, host: u64) -> Option<u64> {
+        host.checked_sub(self.base).filter(|address| *address < SIZE)
+    }
+
+    /// Where the heap is.
+    pub(crate) fn heap(&self) -> std::ops::Range<u64> {
+        let (start, end) = *self.heap.lock().unwrap_or_else(PoisonError::into_inner);
+        start..end
+    }
+
     /// As [`Self::translate`]; null stays null.
     ///
     /// # Errors
@@ -553,9 +580,8 @@ impl AddressSpace {
         if !Self::allows(&regions, address, into.len() as u64, READ | WRITE | EXECUTE) {
             return false;
         }
-        // SAFETY: the pages are readable, and stay so while the regions are locked. The guest may change them meanwhile; bytes are bytes.
-        unsafe { std::ptr::copy_nonoverlapping((self.base + address) as *const u8, into.as_mut_ptr(), into.len()) };
-        true
+        // SAFETY: the pages are the guest's, and stay so while the regions are locked. The guest may change them meanwhile; bytes are bytes.
+        unsafe { copy(into.as_mut_ptr(), (self.base + address) as *const u8, into.len()) == 0 }
     }
 
     /// Copies to the guest; false if not all of it is writable.
@@ -566,8 +592,7 @@ impl AddressSpace {
             return false;
         }
         // SAFETY: as in `copy_in`; the pages are writable.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (self.base + address) as *mut u8, bytes.len()) };
-        true
+        unsafe { copy((self.base + address) as *mut u8, bytes.as_ptr(), bytes.len()) == 0 }
     }
 
     /// Reads `N` bytes.
@@ -623,18 +648,22 @@ impl AddressSpace {
 impl Drop for AddressSpace {
     fn drop(&mut self) {
         // SAFETY: no hart executes in it any more, since they hold it.
-        unsafe { raw(libc::SYS_munmap, [self.base, SIZE + GUARD, 0, 0, 0, 0]) };
+        unsafe { raw(libc::SYS_munmap, [self.base - GUARD, GUARD + SIZE + GUARD, 0, 0, 0, 0]) };
     }
 }
 
 impl UserMemory for AddressSpace {
-    fn page(&self, page: u64) -> Option<(NonNull<u8>, Permissions)> {
-        let protection = self.protection(page).filter(|protection| *protection != 0)?;
+    fn page(&self, page: u64) -> Result<(NonNull<u8>, Permissions), Fault> {
+        let protection = self.protection(page).filter(|protection| *protection != 0).ok_or(Fault::Page)?;
         let write = protection & WRITE != 0;
         // As Linux has it on riscv64: what can be written or executed can be read, but for pages to execute only.
         let permissions =
             Permissions { read: protection & (READ | WRITE) != 0, write, execute: protection & EXECUTE != 0 };
-        Some((NonNull::new((self.base + page) as *mut u8)?, permissions))
+        let host = NonNull::new((self.base + page) as *mut u8).ok_or(Fault::Page)?;
+        let mut byte = 0;
+        // SAFETY: the page is the guest's, or fails to be.
+        let there = unsafe { copy(&raw mut byte, host.as_ptr(), 1) == 0 };
+        if there { Ok((host, permissions)) } else { Err(Fault::Access) }
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! RISC-V ELF psABI and Linux `fs/binfmt_elf.c`.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -15,13 +15,15 @@ use machine::entropy::Entropy;
 
 use crate::elf::{ElfError, Headers, Loaded};
 use crate::space::{AddressSpace, EXECUTE, PAGE, READ, SIZE, WRITE};
+use crate::strace::CallLog;
 use crate::sys::raw;
+use crate::sysroot::redirect;
 use crate::vdso::{VDSO_SIZE, Vdso};
 
 /// Bytes of the first thread's stack.
 const STACK_SIZE: u64 = 8 << 20;
 /// Where it ends.
-const STACK_END: u64 = SIZE - (1 << 20);
+pub(crate) const STACK_END: u64 = SIZE - (1 << 20);
 /// The most that arguments and environment may take.
 const STRINGS_MAX: usize = 2 << 20;
 /// I, M, A, F, D, C as letters of the alphabet.
@@ -36,6 +38,12 @@ pub struct Program {
     pub arguments: Vec<OsString>,
     /// Where its libraries are; paths that are there are taken from there.
     pub sysroot: Option<PathBuf>,
+    /// Where its system calls are told, if they are.
+    pub call_log: Option<CallLog>,
+    /// How its code is executed.
+    pub options: riscv::translate::Options,
+    /// The name under which the process is controlled from outside already, by what it executed before.
+    pub machine: Option<OsString>,
 }
 
 /// Why a program does not start.
@@ -93,26 +101,6 @@ fn refused(what: &'static str) -> impl Fn(i64) -> StartError {
     }
 }
 
-/// `path` in the sysroot, if it is absolute and there.
-#[must_use]
-pub fn redirect(sysroot: Option<&Path>, path: &[u8]) -> Option<CString> {
-    const OURS: [&[u8]; 5] = [b"/proc", b"/dev", b"/sys", b"/tmp", b"/run"];
-    let sysroot = sysroot?;
-    let host = OURS.iter().any(|ours| path.strip_prefix(*ours).is_some_and(|rest| rest.is_empty() || rest[0] == b'/'));
-    if path.len() < 2 || path[0] != b'/' || host || path.starts_with(sysroot.as_os_str().as_bytes()) {
-        return None;
-    }
-    let inside = CString::new([sysroot.as_os_str().as_bytes(), path].concat()).ok()?;
-    // SAFETY: the kernel reads the string. A link counts as there, wherever it leads.
-    let answer = unsafe {
-        raw(
-            libc::SYS_faccessat2,
-            [libc::AT_FDCWD as u64, inside.as_ptr() as u64, 0, libc::AT_SYMLINK_NOFOLLOW as u64, 0, 0],
-        )
-    };
-    (answer == 0).then_some(inside)
-}
-
 fn load(space: &AddressSpace, path: &Path, is_program: bool) -> Result<(Headers, Loaded), StartError> {
     let failed = |cause: ElfError| StartError::Elf { path: path.into(), cause };
     let file = File::open(path).map_err(|error| failed(ElfError::Read(error)))?;
@@ -126,11 +114,15 @@ fn load(space: &AddressSpace, path: &Path, is_program: bool) -> Result<(Headers,
 /// # Errors
 /// See [`StartError`].
 pub fn start(program: &Program, environment: &[OsString], space: &AddressSpace) -> Result<Started, StartError> {
-    let (headers, main) = load(space, &program.path, true)?;
+    // A link in the sysroot leads to what it means there.
+    let path = redirect(program.sysroot.as_deref(), program.path.as_os_str().as_bytes(), true)
+        .filter(|_| program.sysroot.as_ref().is_some_and(|sysroot| program.path.starts_with(sysroot)))
+        .map_or_else(|| program.path.clone(), |path| PathBuf::from(OsString::from_vec(path.into_bytes())));
+    let (headers, main) = load(space, &path, true)?;
     space.set_heap(main.end);
     let (mut pc, mut loader_base) = (main.entry, 0);
     if let Some(name) = headers.interpreter {
-        let path = match redirect(program.sysroot.as_deref(), &name) {
+        let path = match redirect(program.sysroot.as_deref(), &name, true) {
             Some(inside) => PathBuf::from(OsString::from_vec(inside.into_bytes())),
             None => PathBuf::from(OsString::from_vec(name)),
         };

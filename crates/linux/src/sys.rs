@@ -111,6 +111,23 @@ mod arch {
         answer
     }
 
+    /// Copies `length` bytes; answers how many were not copied, since one side is not there.
+    #[unsafe(naked)]
+    pub(crate) unsafe extern "C" fn copy(to: *mut u8, from: *const u8, length: usize) -> usize {
+        std::arch::naked_asm!(
+            "mov rcx, rdx",
+            ".globl isomorph_copy_begin",
+            ".hidden isomorph_copy_begin",
+            "isomorph_copy_begin:",
+            "rep movsb",
+            ".globl isomorph_copy_end",
+            ".hidden isomorph_copy_end",
+            "isomorph_copy_end:",
+            "mov rax, rcx",
+            "ret",
+        )
+    }
+
     /// `clone` whose child calls `child` on another stack.
     #[unsafe(naked)]
     pub(crate) unsafe extern "C" fn clone_on(
@@ -142,6 +159,74 @@ mod arch {
         safe fn isomorph_call_begin();
         safe fn isomorph_call_end();
         safe fn isomorph_call_interrupted();
+        safe fn isomorph_copy_begin();
+        safe fn isomorph_copy_end();
+    }
+
+    /// Ends [`copy`], if that is what faulted.
+    pub(crate) fn end_copy(context: &mut libc::ucontext_t) -> bool {
+        let (begin, end) = (isomorph_copy_begin as *const () as i64, isomorph_copy_end as *const () as i64);
+        let rip = &mut context.uc_mcontext.gregs[libc::REG_RIP as usize];
+        let inside = (begin..end).contains(rip);
+        if inside {
+            *rip = end;
+        }
+        inside
+    }
+
+    /// Where the kernel's picture of a thread has the register that the processor calls `number`.
+    const REGISTERS: [libc::c_int; 16] = [
+        libc::REG_RAX,
+        libc::REG_RCX,
+        libc::REG_RDX,
+        libc::REG_RBX,
+        libc::REG_RSP,
+        libc::REG_RBP,
+        libc::REG_RSI,
+        libc::REG_RDI,
+        libc::REG_R8,
+        libc::REG_R9,
+        libc::REG_R10,
+        libc::REG_R11,
+        libc::REG_R12,
+        libc::REG_R13,
+        libc::REG_R14,
+        libc::REG_R15,
+    ];
+
+    /// A thread in a fault, as the kernel shows it to a handler.
+    pub(crate) struct Faulted<'a>(pub(crate) &'a mut libc::ucontext_t);
+
+    impl riscv::translate::FaultState for Faulted<'_> {
+        fn register(&self, number: usize) -> u64 {
+            self.0.uc_mcontext.gregs[REGISTERS[number & 15] as usize].cast_unsigned()
+        }
+
+        fn set_register(&mut self, number: usize, value: u64) {
+            self.0.uc_mcontext.gregs[REGISTERS[number & 15] as usize] = value.cast_signed();
+        }
+
+        fn vector(&self, number: usize) -> u64 {
+            // SAFETY: the kernel's picture has all vector registers, and is there as long as the handler runs.
+            let registers = unsafe { &(*self.0.uc_mcontext.fpregs)._xmm };
+            let words = registers[number & 15].element;
+            u64::from(words[0]) | u64::from(words[1]) << 32
+        }
+
+        fn pc(&self) -> u64 {
+            self.0.uc_mcontext.gregs[libc::REG_RIP as usize].cast_unsigned()
+        }
+
+        fn set_pc(&mut self, pc: u64) {
+            self.0.uc_mcontext.gregs[libc::REG_RIP as usize] = pc.cast_signed();
+        }
+    }
+
+    /// Sets the base of `gs` of the calling thread, which nothing else uses.
+    pub(crate) fn set_flat_base(base: u64) {
+        const ARCH_SET_GS: u64 = 0x1001;
+        // SAFETY: changes a register of this thread's; the kernel takes all addresses of programs.
+        unsafe { plain(libc::SYS_arch_prctl, [ARCH_SET_GS, base, 0, 0, 0, 0]) };
     }
 
     /// Moves a thread that is about to enter the kernel past it.
@@ -154,4 +239,4 @@ mod arch {
     }
 }
 
-pub(crate) use arch::{interruptible, leave_call, restorer};
+pub(crate) use arch::{Faulted, copy, end_copy, interruptible, leave_call, restorer, set_flat_base};

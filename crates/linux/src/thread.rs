@@ -250,6 +250,8 @@ fn borrow(thread: &mut Thread, birth: Birth) -> Result<i64, i64> {
         sysroot: parent.sysroot.clone(),
         sigreturn: parent.sigreturn,
         time: Arc::clone(&parent.time),
+        options: parent.options,
+        call_log: parent.call_log.clone(),
         code: Mutex::new(parent.code().clone()),
         calls: parent.calls,
         threads_count: AtomicU32::new(1),
@@ -257,6 +259,7 @@ fn borrow(thread: &mut Thread, birth: Birth) -> Result<i64, i64> {
         tracer: None,
         counts: None,
         at_end: None,
+        hold: Arc::default(),
     };
     let mut child = Thread::new(hart, Arc::new(process), thread.signals.mask());
     child.borrows_memory = true;
@@ -317,18 +320,18 @@ fn fork(thread: &mut Thread, birth: Birth) -> Result<i64, i64> {
     };
     if answer == 0 {
         process.threads_count.store(1, Ordering::SeqCst);
-        // Who looks at the parent does not look at the child.
+        // Who holds and looks at the parent does not hold and look at the child.
+        process.hold.leave();
         thread.hart.set_tracer(None);
         if let Some(control) = &process.debug {
             control.forget(&mut thread.hart);
         }
         process.space.keep_hart(thread.hart.signals());
         // The parent's translations are in memory that both could write.
-        let code = new_cache();
-        if let Some(cache) = &code {
-            thread.hart.translate_after_fork(Arc::clone(cache));
-            std::mem::forget(process.code().take());
-        }
+        let code = new_cache(process.options);
+        thread.hart.translate_after_fork(code.clone());
+        std::mem::forget(process.code().take());
+        thread.signals.mailbox().set_code(code.as_ref());
         *process.code() = code;
         prepare(&mut thread.hart, birth);
         thread.robust = 0;

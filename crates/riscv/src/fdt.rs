@@ -69,6 +69,8 @@ pub struct Tree<'a> {
     pub rng_seed: [u8; 64],
     /// How many virtio-mmio devices there are; they have the first slots.
     pub virtio_count: u32,
+    /// Whether there is a PCI bus.
+    pub pci: bool,
 }
 
 impl Tree<'_> {
@@ -197,7 +199,46 @@ impl Tree<'_> {
             interrupt(fdt, map::virtio_interrupt(slot))?;
             fdt.end_node(virtio)?;
         }
+        if self.pci {
+            self.pci(fdt)?;
+        }
         fdt.end_node(soc)
+    }
+
+    /// The PCI host (bindings `pci/host-generic-pci.yaml`; "PCI Bus Binding to Open Firmware").
+    fn pci(&self, fdt: &mut FdtWriter) -> Result<(), Error> {
+        const IO: u32 = 0x0100_0000;
+        const MEMORY: u32 = 0x0200_0000;
+        const MEMORY64: u32 = 0x0300_0000;
+        let pci = begin(fdt, "pci", &map::PCI_ECAM)?;
+        fdt.property_string("device_type", "pci")?;
+        fdt.property_string("compatible", "pci-host-ecam-generic")?;
+        fdt.property_u32("#address-cells", 3)?;
+        fdt.property_u32("#size-cells", 2)?;
+        fdt.property_u32("#interrupt-cells", 1)?;
+        fdt.property_u32("linux,pci-domain", 0)?;
+        fdt.property_array_u32("bus-range", &[0, 0xff])?;
+        fdt.property_null("dma-coherent")?;
+        // Kind and address on PCI, address here, size.
+        let high = map::pci_high(self.memory.end);
+        let mut ranges = Vec::new();
+        for (kind, pci_start, range) in
+            [(IO, 0, map::PCI_IO), (MEMORY, map::PCI_MEMORY.start, map::PCI_MEMORY), (MEMORY64, high.start, high)]
+        {
+            ranges.push(kind);
+            for cell in [pci_start, range.start, range.end - range.start] {
+                ranges.extend([cell >> 32, cell & 0xffff_ffff].map(|half| u32::try_from(half).unwrap_or(0)));
+            }
+        }
+        fdt.property_array_u32("ranges", &ranges)?;
+        // Device and pin decide: the lines are turned by one from device to device.
+        fdt.property_array_u32("interrupt-map-mask", &[3 << 11, 0, 0, 7])?;
+        let lines = (0..4).flat_map(|device| (0..4).map(move |pin| (device, pin)));
+        let entries = lines.flat_map(|(device, pin)| {
+            [device << 11, 0, 0, pin + 1, PHANDLE_PLIC, map::PCI_INTERRUPT + (device + pin) % 4]
+        });
+        fdt.property_array_u32("interrupt-map", &entries.collect::<Vec<_>>())?;
+        fdt.end_node(pci)
     }
 }
 
@@ -229,6 +270,7 @@ pub fn fuzz(bytes: &[u8]) {
         initrd: (byte(5) & 2 == 2).then_some(start..u64::MAX),
         rng_seed: [byte(6); 64],
         virtio_count: u32::from(byte(7)) % (map::VIRTIO_SLOTS + 1),
+        pci: byte(5) & 4 == 4,
     };
     if let Ok(blob) = tree.build() {
         assert_eq!(blob.get(4..8), u32::try_from(blob.len()).ok().map(u32::to_be_bytes).as_ref().map(|size| &size[..]));
@@ -257,6 +299,7 @@ mod tests {
             initrd: Some(0x9000_0000..0x9100_0000),
             rng_seed: [0xa5; 64],
             virtio_count: 1,
+            pci: false,
         }
     }
 
@@ -422,6 +465,24 @@ mod tests {
         assert!(text.contains("interrupts-extended = <0x100 0x0b 0x100 0x09 0x101 0x0b 0x101 0x09>;"));
         assert!(text.contains("virtio_mmio@10008000 {"));
         assert!(!text.contains("initrd"));
+    }
+
+    #[test]
+    fn a_pci_bus_has_windows_and_interrupts() {
+        let text = source(&Tree { virtio_count: 0, pci: true, ..tree() });
+        assert!(!text.contains("virtio_mmio"));
+        let node = text.split("pci@30000000 {").nth(1).expect("there is a bus").split("};").next().unwrap_or_default();
+        let lines: Vec<_> = node.lines().map(str::trim).collect();
+        for line in [
+            "ranges = <0x1000000 0x00 0x00 0x00 0x3000000 0x00 0x10000 \
+             0x2000000 0x00 0x40000000 0x00 0x40000000 0x00 0x40000000 \
+             0x3000000 0x04 0x00 0x04 0x00 0x04 0x00>;",
+            "interrupt-map-mask = <0x1800 0x00 0x00 0x07>;",
+        ] {
+            assert!(lines.contains(&line), "{line} in {lines:#?}");
+        }
+        // INTB# of the second device is the third line.
+        assert!(node.contains("0x800 0x00 0x00 0x02 0x01 0x22 "), "{node}");
     }
 
     #[test]

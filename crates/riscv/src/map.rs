@@ -39,5 +39,27 @@ pub const fn virtio(slot: u32) -> Range<u64> {
 /// The input of virtio-mmio slot `slot` at the PLIC.
 #[must_use]
 pub const fn virtio_interrupt(slot: u32) -> u32 {
-    if slot < 8 { 1 + slot } else { 16 + slot }
+    match slot {
+        0..8 => 1 + slot,
+        8..16 => 16 + slot,
+        _ => 20 + slot,
+    }
+}
+
+/// The configuration spaces of PCI, as ECAM has them.
+pub const PCI_ECAM: Range<u64> = 0x3000_0000..0x4000_0000;
+/// PCI's ports, which are numbered from 0.
+pub const PCI_IO: Range<u64> = 0x300_0000..0x301_0000;
+/// PCI's memory below 4 GiB.
+pub const PCI_MEMORY: Range<u64> = 0x4000_0000..0x8000_0000;
+/// Interrupts A to D of device 0 on the PCI bus are this input of the PLIC and the next three.
+pub const PCI_INTERRUPT: u32 = 32;
+/// The size of PCI's memory above RAM, and what it is aligned to.
+const PCI_HIGH_SIZE: u64 = 16 << 30;
+
+/// PCI's memory above `ram_end`.
+#[must_use]
+pub const fn pci_high(ram_end: u64) -> Range<u64> {
+    let start = ram_end.next_multiple_of(PCI_HIGH_SIZE);
+    start..start + PCI_HIGH_SIZE
 }

@@ -96,6 +96,7 @@ fn start(cpus: u32, firmware: &str, kernel: Option<ImageFile>) -> (Board, Arc<Te
         network: None,
         serial: Arc::clone(&terminal) as _,
         console: None,
+        virtio: riscv::board::VirtioTransport::default(),
         entropy: Entropy::Seeded(1),
         clock: Arc::new(Clock::new()),
         hardware_ad_updates: true,

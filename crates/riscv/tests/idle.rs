@@ -40,6 +40,7 @@ fn harts_that_wait_for_an_interrupt_use_no_processor_time() {
         network: None,
         serial: Arc::new(Nobody),
         console: None,
+        virtio: riscv::board::VirtioTransport::default(),
         entropy: Entropy::Seeded(1),
         clock: Arc::new(Clock::new()),
         hardware_ad_updates: true,

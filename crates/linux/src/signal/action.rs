@@ -1,11 +1,11 @@
 //! What a process does with each signal: `rt_sigaction`.
 //!
 //! The guest's table is the truth about handlers; the host's dispositions follow it, so that default actions, ignored signals and what a new
-//! program inherits are the kernel's own business.
+//! program inherits are the kernel's own business. Two are this machine's alone, since faults of translated code come by them: SIGSEGV and SIGBUS.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::host::{Disposition, bit, is_ignored, set_disposition};
+use super::host::{Disposition, MEMORY_FAULTS, bit, is_ignored, set_disposition};
 
 /// How many signals there are; the first is 1.
 pub const SIGNALS: u32 = 64;
@@ -119,7 +119,9 @@ impl Actions {
                 return Err(error);
             }
             // Both under the lock, or two threads could leave the host with what the guest has not.
-            set_disposition(signal, Self::disposition(new))?;
+            if bit(signal) & MEMORY_FAULTS == 0 {
+                set_disposition(signal, Self::disposition(new))?;
+            }
             actions[index] = new;
         }
         Ok(old)

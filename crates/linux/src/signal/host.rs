@@ -22,12 +22,13 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use riscv::hart::HartSignals;
+use riscv::translate::CodeCache;
 
 use super::frame::SIGINFO_SIZE;
-use crate::sys::{interruptible, leave_call, raw, restorer};
+use crate::sys::{Faulted, end_copy, interruptible, leave_call, raw, restorer};
 
 /// The bit of `signal` in a mask.
 #[must_use]
@@ -37,6 +38,9 @@ pub const fn bit(signal: u32) -> u64 {
 
 /// Signals that the processor raises. They are never blocked on the host, because guest code that runs there raises them itself.
 pub const SYNCHRONOUS: u64 = bit(4) | bit(5) | bit(7) | bit(8) | bit(11);
+
+/// Those of them by which the host's memory management tells of faults: SIGBUS and SIGSEGV. The host always records them, whatever the guest does with them.
+pub const MEMORY_FAULTS: u64 = bit(7) | bit(11);
 
 /// `siginfo_t`, as bytes: the same on all 64-bit little-endian machines.
 pub type SignalInfo = [u8; SIGINFO_SIZE];
@@ -52,6 +56,8 @@ pub struct Mailbox {
     /// Synchronous signals that someone sent while the guest had them blocked.
     held: AtomicU64,
     hart: Arc<HartSignals>,
+    /// Translated code that the thread executes: faults in it are the guest's.
+    code: AtomicPtr<CodeCache>,
 }
 
 // SAFETY: the cell is touched by its own thread and by handlers on that thread only, as `Mailbox::take` says.
@@ -73,6 +79,7 @@ impl Mailbox {
             mask: AtomicU64::new(mask),
             held: AtomicU64::new(0),
             hart,
+            code: AtomicPtr::default(),
         }
     }
 
@@ -82,6 +89,12 @@ impl Mailbox {
     /// It must live until another is adopted, or the thread has all signals blocked for good.
     pub unsafe fn adopt(this: *const Self) -> *const Self {
         CURRENT.with(|current| current.replace(this))
+    }
+
+    /// What translated code the thread executes from now on, as long as its hart holds that. By the thread itself.
+    pub fn set_code(&self, code: Option<&Arc<CodeCache>>) {
+        let code = code.map_or(std::ptr::null(), Arc::as_ptr);
+        self.code.store(code.cast_mut(), Ordering::Relaxed);
     }
 
     /// Whether a signal waits to be delivered. By the thread itself.
@@ -205,19 +218,23 @@ pub fn is_ignored(signal: u32) -> bool {
 /// long as the hart does not sleep; harts of programs never do.
 extern "C" fn record(signal: i32, info: *const SignalInfo, context: *mut libc::ucontext_t) {
     let mailbox = CURRENT.with(Cell::get);
-    if mailbox.is_null() {
-        return;
-    }
-    // SAFETY: `Mailbox::adopt` keeps it alive; the kernel's pointers are to what it says, for as long as the handler runs.
+    let signal = signal.unsigned_abs();
+    // SAFETY: `Mailbox::adopt` keeps it alive, and `Mailbox::set_code` the code; the kernel's pointers are to what it says, for as long as the handler runs.
     unsafe {
-        let mailbox = &*mailbox;
-        let signal = signal.unsigned_abs();
         let code = info.cast::<i32>().add(2).read();
+        let mailbox = mailbox.as_ref();
+        if bit(signal) & MEMORY_FAULTS != 0 && code > 0 {
+            let cache = mailbox.and_then(|mailbox| mailbox.code.load(Ordering::Relaxed).as_ref());
+            if end_copy(&mut *context) || cache.is_some_and(|cache| cache.fault(&mut Faulted(&mut *context))) {
+                return;
+            }
+        }
         if bit(signal) & SYNCHRONOUS != 0 && code > 0 {
             // A fault of this process itself: it happens again at the return, and ends it.
             let _ = set_disposition(signal, Disposition::Default);
             return;
         }
+        let Some(mailbox) = mailbox else { return };
         if bit(signal) & SYNCHRONOUS != 0
             && (mailbox.mask() & bit(signal) != 0 || mailbox.recorded.load(Ordering::Relaxed) != 0)
         {

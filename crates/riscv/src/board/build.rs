@@ -1,9 +1,15 @@
 //! Puts the machine together, and puts it into the state of power-on.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use devices::BoardDevice;
+use devices::Card;
 use devices::aclint::{Aclint, HartLines, TimeSource};
+use devices::e1000::E1000;
+use devices::pci;
+use devices::pci::root::{Ecam, WindowPort};
+use devices::pci::{RootConfig, Space, Window};
 use devices::plic::{ContextLines, Plic};
 use devices::rtc::Rtc;
 use devices::syscon::{PowerSwitch, Syscon};
@@ -12,8 +18,9 @@ use devices::virtio::VirtioDevice;
 use devices::virtio::block::{self, Block};
 use devices::virtio::console::Console;
 use devices::virtio::entropy::EntropySource;
-use devices::virtio::mmio::Transport;
 use devices::virtio::network::Network;
+use devices::virtio::power_key::PowerKey;
+use devices::virtio::{mmio, pci as virtio_pci};
 use devices::worker::{Crew, Roster};
 use machine::bus::{Bus, BusDevice};
 use machine::clock::Clock;
@@ -24,18 +31,18 @@ use machine::memory::GuestMemory;
 use machine::record::{Setup, Writer};
 use machine::{GuestPhysical, PAGE_SIZE};
 
-use super::gate::Gate;
 use super::input::{CharacterPort, Doorbell, Inbox, NetworkPort, Ports};
 use super::power::{Event, Switch};
 use super::round_robin::{self, Log, RoundRobin};
 use super::supervisor::Supervisor;
 use super::vcpu::{ReportPanic, ResetVector, Vcpu};
-use super::{BoardConfig, BoardError, CPUS_COUNT_MAX, Input, Interface, Schedule};
+use super::{BoardConfig, BoardError, CPUS_COUNT_MAX, Input, Interface, Schedule, VirtioTransport};
 use crate::fdt::{Isa, Tree};
 use crate::hart::translate::CodeCache;
 use crate::hart::{self, Hart, HartConfig, HartSignals, interrupt};
 use crate::loader::{FDT_ROOM, Images, Layout};
 use crate::map;
+use machine::gate::Gate;
 
 /// Everything of a machine but its threads.
 pub(super) struct Parts {
@@ -49,7 +56,10 @@ pub(super) struct Parts {
     devices: Vec<Arc<dyn BoardDevice>>,
     images: Images,
     arguments: String,
+    /// The board has no button; Linux takes this key for one.
+    pub(super) power_key: Option<Arc<PowerKey>>,
     virtio_count: u32,
+    has_pci: bool,
     hardware_ad_updates: bool,
     entropy: Mutex<Entropy>,
     device_tree: Mutex<Vec<u8>>,
@@ -97,12 +107,49 @@ struct Slots {
 }
 
 impl Slots {
-    fn map(&mut self, name: &str, range: &std::ops::Range<u64>, device: Arc<dyn BoardDevice>) {
+    fn map(&mut self, name: &str, range: &Range<u64>, device: Arc<dyn BoardDevice>) {
         let bus_device: Arc<dyn BusDevice> = device.clone();
         let mapped = self.bus.map(name, GuestPhysical(range.start), range.end - range.start, bus_device);
         assert!(mapped.is_ok(), "the address map has no overlaps: {mapped:?}");
         self.devices.push(device);
     }
+
+    /// Maps the configuration spaces and the windows of a PCI bus.
+    fn map_pci(&mut self, root: pci::Root, memory: &GuestMemory) {
+        let root = Arc::new(root);
+        root.power_on();
+        for (index, (range, _)) in pci_windows(memory).into_iter().enumerate() {
+            if let Some(window) = WindowPort::new(&root, index) {
+                let mapped = self.bus.map("pci", GuestPhysical(range.start), range.end - range.start, Arc::new(window));
+                assert!(mapped.is_ok(), "the address map has no overlaps: {mapped:?}");
+            }
+        }
+        self.map("pci", &map::PCI_ECAM, Arc::new(Ecam(root)));
+    }
+}
+
+/// Where PCI's windows are on the board, and what they are to PCI.
+fn pci_windows(memory: &GuestMemory) -> [(Range<u64>, Window); 3] {
+    let high = map::pci_high(memory.base().0 + memory.size());
+    let window =
+        |space, base, range: Range<u64>| (range.clone(), Window { space, base, size: range.end - range.start });
+    [
+        window(Space::Io, 0, map::PCI_IO),
+        window(Space::Memory, map::PCI_MEMORY.start, map::PCI_MEMORY),
+        window(Space::Memory, high.start, high),
+    ]
+}
+
+/// A PCI bus whose interrupts A to D of device 0 are `lines`. There is no controller here that takes messages.
+fn pci_root(memory: &GuestMemory, lines: [InterruptLine; 4]) -> pci::Root {
+    pci::Root::new(RootConfig {
+        windows: pci_windows(memory).map(|(_, window)| window).into(),
+        lines,
+        messages: None,
+        doorbells: None,
+        // Kernels find places themselves, as the device tree says that nobody has before.
+        assign: false,
+    })
 }
 
 impl Parts {
@@ -173,16 +220,37 @@ impl Parts {
         } else {
             slots.map("clint", &map::CLINT, aclint);
         }
-        let virtio = virtio_devices(&mut config, &crew)?;
+        let mut virtio = virtio_devices(&mut config, &crew)?;
+        // Nobody presses a key in a run that is to be repeatable.
+        let power_key = round_robin.is_none().then(|| Arc::new(PowerKey::new()));
+        virtio.extend(power_key.iter().map(|key| Arc::clone(key) as Arc<dyn VirtioDevice>));
+        let on_pci: Vec<_> =
+            if config.virtio == VirtioTransport::Pci { std::mem::take(&mut virtio) } else { Vec::new() };
         let count = virtio.len();
         let virtio_count = u32::try_from(count).ok().filter(|count| *count <= map::VIRTIO_SLOTS);
         let virtio_count = virtio_count.ok_or(BoardError::Devices { count, max: map::VIRTIO_SLOTS })?;
         for (slot, device) in (0..).zip(virtio) {
-            let transport = Transport::new(device, Arc::clone(&memory), line(map::virtio_interrupt(slot)));
+            let transport = mmio::Transport::new(device, Arc::clone(&memory), line(map::virtio_interrupt(slot)));
             slots.map("virtio", &map::virtio(slot), Arc::new(transport));
         }
+        let card = config.network.as_ref().filter(|network| network.card == Card::E1000);
+        let has_pci = !on_pci.is_empty() || card.is_some();
+        if has_pci {
+            let mut root = pci_root(&memory, [0, 1, 2, 3].map(|pin| line(map::PCI_INTERRUPT + pin)));
+            for device in on_pci {
+                let memory = Arc::clone(&memory);
+                root.plug(|interrupts| Arc::new(virtio_pci::Transport::new(device, memory, interrupts)))?;
+            }
+            if let Some(Interface { backend, mac, .. }) = card {
+                let slot = root.free_slot()?;
+                let (interrupts, clock) = (slot.interrupts.clone(), Arc::clone(&config.clock));
+                let card = E1000::new(Arc::clone(backend), *mac, Arc::clone(&memory), interrupts, clock, &crew)?;
+                root.insert(slot, Arc::new(card));
+            }
+            slots.map_pci(root, &memory);
+        }
 
-        let cache = if config.translator.translate { Some(CodeCache::new(config.translator, false)?) } else { None };
+        let cache = if config.translator.translate { Some(CodeCache::new(config.translator)?) } else { None };
         let bus = Arc::new(slots.bus);
         let harts = signals.iter().enumerate().map(|(id, signals)| {
             let hart_config =
@@ -209,7 +277,9 @@ impl Parts {
             devices: slots.devices,
             images: config.images,
             arguments: config.arguments,
+            power_key,
             virtio_count,
+            has_pci,
             hardware_ad_updates: config.hardware_ad_updates,
             entropy: Mutex::new(config.entropy),
             device_tree: Mutex::new(Vec::new()),
@@ -280,6 +350,7 @@ impl Parts {
             initrd: layout.initrd.clone(),
             rng_seed,
             virtio_count: self.virtio_count,
+            pci: self.has_pci,
         };
         let blob = tree.build().map_err(|cause| BoardError::DeviceTree(cause.to_string()))?;
         if blob.len() as u64 > FDT_ROOM - PAGE_SIZE {
@@ -369,8 +440,10 @@ fn virtio_devices(config: &mut BoardConfig, crew: &Crew) -> Result<Vec<Arc<dyn V
         let options = block::Options { serial: disk.serial.clone(), queues_count };
         devices.push(Arc::new(Block::new(Arc::clone(&disk.backend), &options, crew)?));
     }
-    if let Some(Interface { backend, mac }) = &config.network {
-        devices.push(Arc::new(Network::new(Arc::clone(backend), *mac, crew)?));
+    if let Some(Interface { backend, mac, card: Card::Virtio }) = &config.network {
+        // Over MMIO all queues have one interrupt.
+        let pairs_count = if config.virtio == VirtioTransport::Pci { queues_count } else { 1 };
+        devices.push(Arc::new(Network::new(Arc::clone(backend), *mac, pairs_count, crew)?));
     }
     if let Some(backend) = &config.console {
         devices.push(Arc::new(Console::new(Arc::clone(backend), crew)?));

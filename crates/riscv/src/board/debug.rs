@@ -1,90 +1,18 @@
-//! The machine as a debugger sees it: harts that halt all together, and move one by one.
-//!
-//! A debugger *halts* the machine: the gate closes, devices and the clock stand still, as in a pause, but beside the machine's own state, so that a
-//! paused machine can be looked at and a halted one not be resumed by mistake. The first hart that stops halts the others. What a second hart
-//! reports meanwhile is mostly found again when it moves on: it stands before its breakpoint. Only a watchpoint, which it stands behind,
-//! is kept and reported in place of the next move.
+//! The machine as a debugger sees it: harts that halt all together, and move one by one. See [`machine::debug`].
 
-use std::ops::Range;
 use std::sync::{Arc, mpsc};
 
 use devices::syscon::{PowerRequest, PowerSwitch};
 use machine::GuestPhysical;
-use machine::lifecycle::StopReason;
+pub use machine::debug::{Halting, Move, Report, Reporter, Request};
 
 use super::Board;
 use super::build::Parts;
 use super::power::Event;
-use crate::hart::debug::{Points, Stop, Tracer};
+use crate::hart::debug::{Points, Tracer};
 use crate::hart::{Fence, Hart};
 
-/// What a debugger is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// A hart has stopped, and all others stand still.
-    Stopped {
-        /// Its number.
-        hart: usize,
-        /// Why.
-        stop: Stop,
-    },
-    /// [`Board::interrupt`] has been done: all harts stand still.
-    Interrupted,
-    /// The machine has ended.
-    Ended(StopReason),
-}
-
-/// Who is told.
-pub type Reporter = Box<dyn Fn(Report) + Send>;
-
-/// What a hart does when a halted machine moves on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Move {
-    /// It stays where it is.
-    Stay,
-    /// It runs.
-    Run,
-    /// It executes one instruction, and others while its program counter stays in this range.
-    Step(Range<u64>),
-}
-
-/// What a debugger asks of the driver.
-pub(super) enum Request {
-    Attach(Reporter),
-    Interrupt,
-    Resume(Vec<Move>),
-    Detach,
-    /// A hart has stopped; the gate is held.
-    Stopped {
-        hart: usize,
-        stop: Stop,
-    },
-}
-
 impl Board {
-    /// Halts the machine, started or not, on behalf of a debugger, which replaces any earlier one.
-    pub fn attach_debugger(&self, report: Reporter) {
-        self.request(Request::Attach(report));
-        // Events are done in their order: after this the machine is halted.
-        self.visit(|_| ());
-    }
-
-    /// Lets the machine go on without breakpoints.
-    pub fn detach_debugger(&self) {
-        self.request(Request::Detach);
-        self.visit(|_| ());
-    }
-
-    /// Halts the machine soon; a [`Report`] says when.
-    pub fn interrupt(&self) {
-        self.request(Request::Interrupt);
-    }
-
-    /// Lets the harts of a halted machine move: one entry for each, a hart without one stays.
-    pub fn resume_harts(&self, moves: Vec<Move>) {
-        self.request(Request::Resume(moves));
-    }
-
     /// Has all harts stop at these points.
     pub fn set_points(&self, points: Points) {
         self.visit(move |parts| parts.set_points(points));
@@ -159,12 +87,7 @@ impl Board {
     /// Starts the guest again from power-on. A halted machine stays halted.
     pub fn reset(&self) {
         self.shared.parts.supervisor.switch.request(PowerRequest::Reboot);
-        self.visit(|_| ());
-    }
-
-    fn request(&self, request: Request) {
-        // Without a driver the machine has ended, and whoever asks has been told.
-        let _ = self.queue.send(Event::Debug(request));
+        self.settle();
     }
 
     /// Calls `look` while no hart runs, after all earlier events. `None` if the machine has ended.
@@ -176,6 +99,17 @@ impl Board {
         }));
         self.queue.send(event).ok()?;
         answers.recv().ok()
+    }
+}
+
+impl Halting for Board {
+    fn request(&self, request: Request) {
+        let _ = self.queue.send(Event::Debug(request));
+    }
+
+    fn settle(&self) {
+        // Events are done in their order.
+        self.visit(|_| ());
     }
 }
 

@@ -1,17 +1,16 @@
 //! The thread that takes a machine through its life.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use devices::syscon::PowerRequest;
-use machine::lifecycle::{State, StopReason, Verb};
+use machine::debug::{Halt, Haltable, Move, Points, Report, Request};
+use machine::lifecycle::{State, StopReason};
+use machine::sys;
 
 use super::Shared;
-use super::debug::{Report, Reporter, Request};
 use super::power::Event;
-use crate::hart::debug::{Points, Stop};
 
 /// Starts the driver and the threads of the harts, which wait at the gate.
 pub(super) fn spawn(shared: &Arc<Shared>, events: mpsc::Receiver<Event>) -> io::Result<JoinHandle<()>> {
@@ -30,7 +29,7 @@ pub(super) fn spawn(shared: &Arc<Shared>, events: mpsc::Receiver<Event>) -> io::
             }
         };
         driver.harts.push(thread::Builder::new().name("harts".into()).spawn(body)?);
-        return thread::Builder::new().name("board".into()).spawn(move || driver.run(&events));
+        return sys::thread("board").spawn(move || driver.run(&events));
     }
     for id in 0..shared.parts.vcpus.len() {
         let shared = Arc::clone(shared);
@@ -40,7 +39,7 @@ pub(super) fn spawn(shared: &Arc<Shared>, events: mpsc::Receiver<Event>) -> io::
         };
         driver.harts.push(thread::Builder::new().name(format!("hart-{id}")).spawn(body)?);
     }
-    thread::Builder::new().name("board".into()).spawn(move || driver.run(&events))
+    sys::thread("board").spawn(move || driver.run(&events))
 }
 
 struct Driver {
@@ -53,35 +52,16 @@ struct Driver {
     halt: Halt,
 }
 
-/// The debugger's side of the machine.
-#[derive(Default)]
-struct Halt {
-    halted: bool,
-    reporter: Option<Reporter>,
-    /// Watchpoints that were hit while another stop was reported.
-    kept: VecDeque<(usize, Stop)>,
-}
-
-impl Halt {
-    fn report(&self, report: Report) {
-        if let Some(reporter) = &self.reporter {
-            reporter(report);
-        }
-    }
-}
-
 impl Driver {
     fn run(mut self, events: &mpsc::Receiver<Event>) {
         while let Ok(event) = events.recv() {
             match event {
-                Event::Verb(verb, answer) => {
-                    let state = self.shared.progress().state;
-                    let next = state.after(verb);
-                    if next.is_ok() {
-                        self.perform(verb);
-                    }
-                    // Whoever asked may have gone.
-                    let _ = answer.send(next.map(|_| ()));
+                Event::Verb(asked) => {
+                    let shared = Arc::clone(&self.shared);
+                    shared.life.obey(asked, |_, next| match next {
+                        State::Stopped => self.end(StopReason::Requested),
+                        _ => self.go(next),
+                    });
                 }
                 Event::Inspect(look) => {
                     if self.moving {
@@ -98,10 +78,10 @@ impl Driver {
                     self.reset();
                     self.shared.parts.gate.release();
                 }
-                Event::Debug(request) => self.debug(request),
+                Event::Debug(request) => self.obey(request),
                 Event::Over => {
-                    if self.halt.reporter.is_some() {
-                        self.debug(Request::Interrupt);
+                    if self.halt.is_attached() {
+                        self.obey(Request::Interrupt);
                         self.shared.parts.gate.release();
                     } else {
                         self.end(StopReason::Requested);
@@ -109,15 +89,10 @@ impl Driver {
                 }
                 Event::Fault(why) => self.end(StopReason::Fault(why)),
             }
-            if self.shared.progress().state == State::Stopped {
+            if self.shared.life.state() == State::Stopped {
                 return;
             }
         }
-    }
-
-    fn set_state(&self, state: State) {
-        self.shared.progress().state = state;
-        self.shared.changed.notify_all();
     }
 
     fn close_gate(&self) {
@@ -125,18 +100,10 @@ impl Driver {
         parts.gate.close(|| parts.supervisor.switch.call_harts());
     }
 
-    fn perform(&mut self, verb: Verb) {
-        match verb {
-            Verb::Start | Verb::Resume => self.go(State::Running),
-            Verb::Pause => self.go(State::Paused),
-            Verb::Stop => self.end(StopReason::Requested),
-        }
-    }
-
     /// Enters `state`, and has the machine move or stand still as that and the debugger want.
     fn go(&mut self, state: State) {
         let parts = &self.shared.parts;
-        let moves = state == State::Running && !self.halt.halted;
+        let moves = state == State::Running && !self.halt.is_halted();
         if self.moving && !moves {
             self.close_gate();
             parts.pause_devices();
@@ -149,64 +116,11 @@ impl Driver {
                 parts.resume_devices();
             }
         }
-        self.set_state(state);
+        self.shared.life.enter(state);
         if !self.moving && moves {
             parts.gate.open();
         }
         self.moving = moves;
-    }
-
-    /// Has the machine move or stand still, after a change of `halted`.
-    fn follow_halt(&mut self) {
-        let state = self.shared.progress().state;
-        self.go(state);
-    }
-
-    fn debug(&mut self, request: Request) {
-        match request {
-            Request::Attach(reporter) => {
-                self.halt = Halt { halted: true, reporter: Some(reporter), kept: VecDeque::new() };
-                self.follow_halt();
-            }
-            Request::Interrupt => {
-                // If it is halted already, that was reported.
-                if !std::mem::replace(&mut self.halt.halted, true) {
-                    self.follow_halt();
-                    self.halt.report(Report::Interrupted);
-                }
-            }
-            Request::Resume(moves) => match self.halt.kept.pop_front() {
-                Some((hart, stop)) => self.halt.report(Report::Stopped { hart, stop }),
-                None => {
-                    self.shared.parts.set_moves(&moves);
-                    self.halt.halted = false;
-                    self.follow_halt();
-                }
-            },
-            Request::Detach => {
-                self.shared.parts.forget_moves();
-                if self.moving {
-                    self.close_gate();
-                }
-                self.shared.parts.set_points(Points::default());
-                if self.moving {
-                    self.shared.parts.gate.open();
-                }
-                self.halt = Halt::default();
-                self.follow_halt();
-            }
-            Request::Stopped { hart, stop } => {
-                let first = !self.halt.halted;
-                if first && self.halt.reporter.is_some() {
-                    self.halt.halted = true;
-                    self.follow_halt();
-                    self.halt.report(Report::Stopped { hart, stop });
-                } else if self.halt.halted && matches!(stop, Stop::Watchpoint { .. }) {
-                    self.halt.kept.push_back((hart, stop));
-                }
-                self.shared.parts.gate.release();
-            }
-        }
     }
 
     /// Starts the guest again from power-on. A paused machine stays paused.
@@ -216,8 +130,7 @@ impl Driver {
         parts.reset_devices();
         match parts.power_on() {
             Ok(()) => {
-                let mut progress = self.shared.progress();
-                progress.resets_count += 1;
+                self.shared.life.note_reset();
                 if self.moving {
                     parts.gate.open();
                 }
@@ -246,10 +159,36 @@ impl Driver {
             .map_or(Ok(()), |round_robin| round_robin.close(parts, reason != StopReason::Requested));
         let reason = closed.map_or_else(|error| StopReason::Fault(error.to_string()), |()| reason);
         self.halt.report(Report::Ended(reason.clone()));
-        let mut progress = self.shared.progress();
-        progress.state = State::Stopped;
-        progress.reason.get_or_insert(reason);
-        self.shared.changed.notify_all();
+        self.shared.life.end(reason);
+    }
+}
+
+impl Haltable for Driver {
+    fn halt(&mut self) -> &mut Halt {
+        &mut self.halt
+    }
+
+    fn follow_halt(&mut self) {
+        self.go(self.shared.life.state());
+    }
+
+    fn set_moves(&mut self, moves: &[Move]) {
+        self.shared.parts.set_moves(moves);
+    }
+
+    fn forget_debugger(&mut self) {
+        self.shared.parts.forget_moves();
+        if self.moving {
+            self.close_gate();
+        }
+        self.shared.parts.set_points(Points::default());
+        if self.moving {
+            self.shared.parts.gate.open();
+        }
+    }
+
+    fn release(&self) {
+        self.shared.parts.gate.release();
     }
 }
 
@@ -258,11 +197,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.parts.gate.end();
         self.shared.parts.supervisor.switch.call_harts();
-        let mut progress = self.shared.progress();
-        progress.state = State::Stopped;
-        progress.reason.get_or_insert_with(|| {
-            StopReason::Fault("the machine's driver failed; please report the message above".into())
-        });
-        self.shared.changed.notify_all();
+        let failed = "the machine's driver failed; please report the message above";
+        self.shared.life.end(StopReason::Fault(failed.into()));
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! One thread, the *driver*, starts, pauses, resets and ends the machine, one event after the other; nothing else does. Each hart has a thread of
-//! its own that runs the guest while the [gate] is open. With the gate closed every hart stands at a safe point, and with
+//! its own that runs the guest while the [gate](machine::gate) is open. With the gate closed every hart stands at a safe point, and with
 //! the devices paused nothing touches guest memory.
 //!
 //! Invariants: whatever a guest does, verbs work; a fault of the guest, or a bug of ours on a hart's thread, stops the machine with a reason in one line.
@@ -17,7 +17,6 @@
 mod build;
 pub mod debug;
 mod driver;
-mod gate;
 mod hsm;
 mod input;
 mod power;
@@ -28,13 +27,14 @@ mod tests;
 mod vcpu;
 
 use std::io::Write;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use devices::Card;
 use machine::backend::{BlockBackend, CharacterBackend, NetworkBackend};
 use machine::clock::Clock;
 use machine::entropy::Entropy;
-use machine::lifecycle::{IllegalTransition, Machine, State, Stats, StopReason, Verb};
+use machine::lifecycle::{Asked, Driven, Life, Machine, Stats};
 use machine::record;
 
 use crate::hart::stats::EngineStats;
@@ -62,6 +62,18 @@ pub struct Interface {
     pub backend: Arc<dyn NetworkBackend>,
     /// Its Ethernet address.
     pub mac: [u8; 6],
+    /// What card the guest sees.
+    pub card: Card,
+}
+
+/// What virtio devices are attached to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VirtioTransport {
+    /// Registers at fixed addresses, which the device tree lists.
+    #[default]
+    Mmio,
+    /// A PCI bus.
+    Pci,
 }
 
 /// What a machine is made of.
@@ -82,6 +94,8 @@ pub struct BoardConfig {
     pub serial: Arc<dyn CharacterBackend>,
     /// The other end of a virtio console, the guest's `hvc0`, if it has one.
     pub console: Option<Arc<dyn CharacterBackend>>,
+    /// What its virtio devices are attached to.
+    pub virtio: VirtioTransport,
     /// Where the guest's randomness comes from.
     pub entropy: Entropy,
     /// The machine's time.
@@ -148,6 +162,9 @@ pub enum BoardError {
         /// How many there could be.
         max: u32,
     },
+    /// More devices than the PCI bus has places.
+    #[error(transparent)]
+    BusFull(#[from] devices::pci::root::BusFull),
     /// The guest's memory.
     #[error(transparent)]
     Memory(#[from] machine::memory::MemoryError),
@@ -171,24 +188,9 @@ pub enum BoardError {
     Host(#[from] std::io::Error),
 }
 
-/// Where a machine is in its life, as everyone may read it; only the driver writes it.
-struct Progress {
-    state: State,
-    reason: Option<StopReason>,
-    resets_count: u64,
-}
-
 struct Shared {
     parts: Parts,
-    progress: Mutex<Progress>,
-    changed: Condvar,
-}
-
-impl Shared {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        // Three plain values, right between any two statements.
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    life: Life,
 }
 
 /// A RISC-V system machine.
@@ -208,8 +210,7 @@ impl Board {
         let (parts, input) = Parts::build(config, queue.clone())?;
         parts.power_on()?;
         parts.begin_log(input)?;
-        let progress = Progress { state: State::Created, reason: None, resets_count: 0 };
-        let shared = Arc::new(Shared { parts, progress: Mutex::new(progress), changed: Condvar::new() });
+        let shared = Arc::new(Shared { parts, life: Life::default() });
         let driver = driver::spawn(&shared, events)?;
         Ok(Self { shared, queue, driver: Some(driver) })
     }
@@ -238,6 +239,12 @@ impl Board {
         })
     }
 
+    /// Presses the power button: the guest is asked to shut down. False if it has no driver for the button, which in a repeatable run there is not.
+    #[must_use]
+    pub fn press_power_button(&self) -> bool {
+        self.shared.parts.power_key.as_ref().is_some_and(|key| key.press())
+    }
+
     /// The units of translated code that there are, for `perf`.
     #[must_use]
     pub fn units(&self) -> Vec<translate::UnitInfo> {
@@ -264,57 +271,26 @@ impl Board {
             None => look(&self.shared.parts),
         }
     }
-
-    fn ask(&self, verb: Verb) -> Result<(), IllegalTransition> {
-        let (answer, answers) = mpsc::channel();
-        let stopped = IllegalTransition { state: State::Stopped, verb };
-        self.queue.send(Event::Verb(verb, answer)).map_err(|_| stopped)?;
-        answers.recv().unwrap_or(Err(stopped))
-    }
 }
 
-impl Machine for Board {
-    fn state(&self) -> State {
-        self.shared.progress().state
+impl Driven for Board {
+    fn life(&self) -> &Life {
+        &self.shared.life
     }
 
-    fn start(&self) -> Result<(), IllegalTransition> {
-        self.ask(Verb::Start)
+    fn hand(&self, asked: Asked) -> bool {
+        self.queue.send(Event::Verb(asked)).is_ok()
     }
 
-    fn pause(&self) -> Result<(), IllegalTransition> {
-        self.ask(Verb::Pause)
-    }
-
-    fn resume(&self) -> Result<(), IllegalTransition> {
-        self.ask(Verb::Resume)
-    }
-
-    fn stop(&self) -> Result<(), IllegalTransition> {
-        self.ask(Verb::Stop)
-    }
-
-    fn wait(&self) -> StopReason {
-        let mut progress = self.shared.progress();
-        loop {
-            if let Some(reason) = &progress.reason {
-                return reason.clone();
-            }
-            progress = self.shared.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn stats(&self) -> Stats {
-        let mut stats = self.inspect(Parts::stats);
-        stats.resets_count = self.shared.progress().resets_count;
-        stats
+    fn used(&self) -> Stats {
+        self.inspect(Parts::stats)
     }
 }
 
 impl Drop for Board {
     fn drop(&mut self) {
         // A machine that has already stopped refuses, which is what we want.
-        let _ = self.ask(Verb::Stop);
+        let _ = self.stop();
         if let Some(driver) = self.driver.take() {
             // Its panic, a bug of ours, was reported when it happened.
             let _ = driver.join();

@@ -3,19 +3,19 @@
 use std::sync::{Arc, mpsc};
 
 use devices::syscon::{PowerRequest, PowerSwitch};
-use machine::lifecycle::{IllegalTransition, Verb};
+use machine::debug::Request;
+use machine::lifecycle::Asked;
 
 use super::build::Parts;
-use super::debug::Request;
-use super::gate::Gate;
 use super::input::Doorbell;
 use crate::hart::HartSignals;
 use crate::hart::debug::Stop;
+use machine::gate::Gate;
 
 /// What the machine's driver does, one after the other.
 pub(super) enum Event {
-    /// Someone outside wants this; the answer goes back.
-    Verb(Verb, mpsc::Sender<Result<(), IllegalTransition>>),
+    /// Someone outside wants this.
+    Verb(Asked),
     /// Someone outside wants to look at the machine while no hart runs.
     Inspect(Box<dyn FnOnce(&Parts) + Send>),
     /// The guest asks for this; the gate is held until it is done.
@@ -64,7 +64,7 @@ impl Switch {
 
     /// A hart has stopped for the debugger.
     pub(super) fn stopped(&self, hart: usize, stop: Stop) {
-        self.stop_for(Event::Debug(Request::Stopped { hart, stop }));
+        self.stop_for(Event::Debug(Request::Stopped { processor: hart, stop }));
     }
 
     /// The machine has come to the end that was asked for.

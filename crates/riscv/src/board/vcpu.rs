@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use devices::aclint::TimeSource;
 
-use super::gate::Gate;
 use super::hsm::{Entry, HartState, Lifecycle};
 use super::power::Switch;
 use super::supervisor::{Supervisor, Then};
 use crate::hart::debug::Stop;
 use crate::hart::{Exact, Exit, Hart, HartSignals};
 use crate::sbi::pmu::Pmu;
+use machine::gate::Gate;
 
 const A0: u8 = 10;
 const A1: u8 = 11;

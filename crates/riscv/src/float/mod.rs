@@ -287,7 +287,8 @@ macro_rules! format_module {
             #[inline]
             pub fn sqrt(a: $bits, rounding: Rounding, flags: &mut u32) -> $bits {
                 let x = <$float>::from_bits(a);
-                if rounding == Rounding::NearestEven {
+                // Only of positive numbers, which have no square root that is not a number: LLVM 22 has been seen to take that for granted of all.
+                if rounding == Rounding::NearestEven && x > 0.0 {
                     let result = x.sqrt();
                     let error = || match fused(-result, result, x) {
                         Some(remainder) if x > ERROR_IS_EXACT => remainder,

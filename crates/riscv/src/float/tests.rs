@@ -406,6 +406,8 @@ macro_rules! against_soft {
                     let (a, b, c) = (operand(), operand(), operand());
                     let (x, y, z) = (<$float>::from_bits(a), <$float>::from_bits(b), <$float>::from_bits(c));
                     let same = |bits: $bits, value: $float| {
+                        // Opaque: where both square roots are inlined into one function, LLVM 22 takes that of a negative number for no NaN.
+                        let value = std::hint::black_box(value);
                         let expected = if value.is_nan() { F::CANONICAL_NAN as $bits } else { value.to_bits() };
                         assert_eq!(bits, expected, "{a:#x} {b:#x} {c:#x}");
                     };

@@ -244,13 +244,19 @@ impl Hart {
     }
 }
 
-/// What `lr` saw and where, for `sc`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What `lr` saw and where, for `sc`. Translated code knows it, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub(crate) struct Reservation {
-    pub(crate) host: *mut u8,
+    /// The address, which is aligned: the host's, or in programs the guest's; and in its low bits the size, divided by four. Zero: there is none.
+    pub(crate) key: u64,
+    /// What was there: as many low bits as the size says.
     pub(crate) value: u64,
-    pub(crate) size: u64,
 }
 
-// SAFETY: the pointer is only compared, never followed.
-unsafe impl Send for Reservation {}
+impl Reservation {
+    /// The [`Self::key`] of `size` bytes, 4 or 8, at an address.
+    pub(crate) fn key(address: u64, size: u64) -> u64 {
+        address | size >> 2
+    }
+}

@@ -27,13 +27,14 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::ops::Deref;
+use std::ops::{Deref, RangeInclusive};
 use std::ptr::NonNull;
 
 use machine::address::{PAGE_SHIFT, host_size};
 use machine::memory::code::Maker;
 
 use super::Hart;
+use super::user::{Code, UserMemory};
 use crate::mmu::tlb::Context;
 
 /// Instructions in a block at most. With four bytes each, offsets inside fit a byte when halved.
@@ -152,7 +153,7 @@ fn count(hart: &mut Hart, cursor: Cursor) -> Flow {
 }
 
 /// The slot of [`count`].
-pub(crate) const COUNT: Slot = Slot { handler: count, rd: 0, rs1: 0, rs2: 0, extra: 0, imm: 0 };
+const COUNT: Slot = Slot { handler: count, rd: 0, rs1: 0, rs2: 0, extra: 0, imm: 0 };
 
 fn done(_: &mut Hart, _: Cursor) -> Flow {
     Flow::Done
@@ -210,12 +211,15 @@ pub(crate) struct Block {
     pub(crate) second_half: Option<u64>,
     /// It lives until the cache is cleared.
     kept: bool,
+    /// It is one instruction that translated code leaves to the interpreter: what comes next is the caller's business.
+    pub(crate) alone: bool,
     /// A debugger wants a look before it is executed: see [`super::debug`].
     pub(crate) checked: bool,
     slots: Box<[Slot]>,
 }
 
-/// What a block is made of.
+/// What a block is made of. The first of the slots is [`COUNT`], and is no instruction.
+#[derive(Default)]
 pub(crate) struct Parts {
     pub(crate) slots: Vec<Slot>,
     pub(crate) count: u32,
@@ -227,8 +231,19 @@ pub(crate) struct Parts {
     pub(crate) taken: i64,
     /// A debugger wants a look before it is executed.
     pub(crate) checked: bool,
-    /// The first slot is [`COUNT`]; how often it is executed before it is translated.
+    /// How often it is executed before it is translated, if it may be.
     pub(crate) heat: Option<u32>,
+}
+
+impl Parts {
+    /// Of a block at `physical`, without instructions. The memory of `old` parts is used again.
+    pub(crate) fn begin(physical: u64, old: Self) -> Self {
+        let Self { mut slots, mut source, .. } = old;
+        slots.clear();
+        slots.push(COUNT);
+        source.clear();
+        Self { slots, source, physical, ..Self::default() }
+    }
 }
 
 impl Block {
@@ -238,29 +253,31 @@ impl Block {
     }
 
     /// A block; its last slot is one that ends it.
-    pub(crate) fn new(parts: Parts) -> Self {
-        let slots = parts.slots.into_boxed_slice();
+    pub(crate) fn new(parts: &Parts) -> Self {
+        let slots: Box<[Slot]> = Box::from(parts.slots.as_slice());
         let bytes = i64::try_from(2 * parts.source.len()).unwrap_or(i64::MAX);
         let exit = |offset: i64| {
             let page_offset = (parts.physical & 0xfff).cast_signed();
             let inside = parts.second_half.is_none() && (0..0x1000).contains(&(page_offset.saturating_add(offset)));
             Exit { offset, target: Cell::new(None), inside }
         };
-        let entry: NonNull<Slot> = NonNull::from(&*slots).cast();
+        let counting: NonNull<Slot> = NonNull::from(&*slots).cast();
+        // SAFETY: the counting slot is not the last.
+        let first = unsafe { counting.add(1) };
         Self {
-            entry,
-            // SAFETY: the counting slot is not the last.
-            first: if parts.heat.is_some() { unsafe { entry.add(1) } } else { entry },
+            entry: if parts.heat.is_some() { counting } else { first },
+            first,
             heat: Cell::new(parts.heat.unwrap_or(0)),
             unit: Cell::new((0, 0)),
             lives: Cell::new(true),
             count: parts.count,
             exits: [exit(bytes), exit(parts.taken)],
             long: parts.long,
-            source: parts.source.into_boxed_slice(),
+            source: Box::from(parts.source.as_slice()),
             physical: parts.physical,
             second_half: parts.second_half,
             kept: true,
+            alone: false,
             checked: parts.checked,
             slots,
         }
@@ -273,9 +290,9 @@ impl Block {
     }
 
     /// A block that is neither linked to others nor others to it.
-    pub(crate) fn alone(parts: Parts) -> Self {
+    pub(crate) fn alone(parts: &Parts) -> Self {
         let mut block = Self::new(parts);
-        block.kept = false;
+        (block.kept, block.alone) = (false, true);
         for exit in &mut block.exits {
             exit.inside = false;
         }
@@ -367,6 +384,18 @@ struct Jump {
     block: Option<BlockRef>,
 }
 
+/// Things by the number of the page that they come from.
+pub(crate) type ByPage<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
+
+/// Those of `pages` that something comes from.
+pub(crate) fn chosen<T>(places: &ByPage<T>, pages: &RangeInclusive<u64>) -> Vec<u64> {
+    if pages.end() - pages.start() < places.len() as u64 {
+        pages.clone().filter(|page| places.contains_key(page)).collect()
+    } else {
+        places.keys().copied().filter(|page| pages.contains(page)).collect()
+    }
+}
+
 /// The blocks of one hart.
 pub(crate) struct BlockCache {
     /// The pages that blocks come from.
@@ -374,13 +403,15 @@ pub(crate) struct BlockCache {
     jumps: Box<[Jump; JUMPS]>,
     blocks: HashMap<u64, Box<Block>, BuildHasherDefault<AddressHasher>>,
     /// By page, the addresses of the blocks that have bytes in it, and maybe of others.
-    pages: HashMap<u64, Vec<u64>, BuildHasherDefault<AddressHasher>>,
+    pages: ByPage<Vec<u64>>,
     /// Blocks that were dropped.
     #[expect(clippy::vec_box, reason = "a block that the jump cache leads to must not move")]
     old: Vec<Box<Block>>,
     /// The last block that is not to be kept.
     single: Option<Box<Block>>,
     slots_count: usize,
+    /// What the last block was made of, for its memory.
+    pub(crate) scratch: Parts,
 }
 
 // SAFETY: the pointers are into boxes that the cache owns; nothing in it is tied to a thread.
@@ -396,6 +427,7 @@ impl BlockCache {
             old: Vec::new(),
             single: None,
             slots_count: 0,
+            scratch: Parts::default(),
         }
     }
 
@@ -453,6 +485,29 @@ impl BlockCache {
         }
     }
 
+    /// Drops the blocks with bytes in `pages` that are no longer what a program's memory holds, as [`Self::drop_page`] does.
+    pub(crate) fn drop_different(&mut self, program: &dyn UserMemory, pages: &RangeInclusive<u64>) {
+        let Self { blocks, old, pages: places, .. } = self;
+        let code = Code::new(program);
+        let is_different = |at: u64, block: &Block| {
+            (at..).step_by(2).zip(&block.source).any(|(at, &was)| code.half(at) != Some(was.into()))
+        };
+        for page in chosen(places, pages) {
+            let Some(addresses) = places.get_mut(&page) else { continue };
+            addresses.retain(|at| {
+                let stays = blocks.get(at).map(|block| !is_different(*at, block));
+                if stays == Some(false)
+                    && let Some(block) = blocks.remove(at)
+                {
+                    // Someone may be executing it.
+                    block.lives.set(false);
+                    old.push(block);
+                }
+                stays == Some(true)
+            });
+        }
+    }
+
     /// Drops all blocks, as [`Self::drop_page`] does.
     pub(crate) fn drop_all(&mut self) {
         self.pages.clear();
@@ -490,16 +545,8 @@ impl BlockCache {
         self.blocks.clear();
         self.old.clear();
         self.slots_count = 0;
-        self.insert_single(Block::new(Parts {
-            slots: vec![Slot { handler: nothing, rd: 0, rs1: 0, rs2: 0, extra: 0, imm: 0 }],
-            count: 0,
-            long: 0,
-            source: Vec::new(),
-            physical: 0,
-            second_half: None,
-            taken: 0,
-            checked: false,
-            heat: None,
-        }))
+        let mut parts = Parts::begin(0, Parts::default());
+        parts.slots.push(Slot { handler: nothing, rd: 0, rs1: 0, rs2: 0, extra: 0, imm: 0 });
+        self.insert_single(Block::new(&parts))
     }
 }

@@ -2,14 +2,20 @@
 //!
 //! See [`machine::memory::code`] for the protocol. A hart takes part in it twice: its block cache is a maker, and its TLB holds entries for writes.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use machine::GuestPhysical;
+use machine::address::PAGE_SHIFT;
 use machine::memory::GuestMemory;
 use machine::memory::code::{Attendance, Changed};
 
 use super::Hart;
+use super::user::Code;
 use crate::mmu::tlb::Tlb;
+
+/// The pages of a program that says not where its code has changed.
+pub(crate) const ALL_PAGES: RangeInclusive<u64> = 0..=u64::MAX >> PAGE_SHIFT;
 
 /// What the hart has dropped of its TLB's entries for writes.
 pub(crate) struct Withdrawals {
@@ -66,10 +72,22 @@ impl Hart {
         blocks.maker.watch(memory.code(), page, || withdrawals.look(memory, tlb));
     }
 
+    /// Drops what was decoded and translated from the pages of a range of a program's memory, where it is no longer what is there.
+    pub(crate) fn drop_different_code(&mut self, start: u64, length: u64) {
+        let Some(program) = &self.program else { return };
+        // An instruction may begin in the page before.
+        let first = start.saturating_sub(2) >> PAGE_SHIFT;
+        let pages = first..=start.saturating_add(length.saturating_sub(1)) >> PAGE_SHIFT;
+        self.blocks.drop_different(&**program, &pages);
+        if let Some(cache) = &self.translator.cache {
+            cache.drop_different(&Code::new(&**program), &pages);
+        }
+    }
+
     /// `fence.i`: drops what was decoded from pages that have been written since.
     pub(crate) fn drop_changed_code(&mut self) {
-        if self.program.is_some() {
-            self.blocks.drop_all();
+        if let Some(program) = &self.program {
+            self.blocks.drop_different(&**program, &ALL_PAGES);
             return;
         }
         let Self { memory, blocks, withdrawals, tlb, .. } = self;

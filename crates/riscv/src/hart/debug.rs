@@ -15,65 +15,18 @@
 //! interpretation at full speed and no translated code; with watchpoints, a slow look-up for each load and store; with a tracer, one
 //! for each instruction.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use machine::GuestPhysical;
 use machine::address::{PAGE_SIZE, host_size};
+pub use machine::debug::{Points, Stop, Watch, Watchpoint};
 
 use super::trap::{Cause, Trap};
 use super::{Exit, Fence, Hart, Privilege};
 use crate::isa::{Instruction, Op, decode};
 use crate::mmu::walk::{Satp, look_up};
-
-/// Why a hart stopped for a debugger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// The steps that were asked for are done.
-    Step,
-    /// A breakpoint is at the program counter.
-    Breakpoint,
-    /// The instruction before the program counter has touched a watched byte.
-    Watchpoint {
-        /// The first byte that it touched of those watched.
-        address: u64,
-        /// Which accesses the watchpoint that was hit is for.
-        watch: Watch,
-    },
-}
-
-/// Which accesses a watchpoint is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Watch {
-    /// Loads, and what atomic operations read.
-    Read,
-    /// Stores, and what atomic operations write.
-    Write,
-    /// Both.
-    Access,
-}
-
-/// Bytes whose accesses stop the hart, at virtual addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watchpoint {
-    /// The first byte.
-    pub address: u64,
-    /// How many; at least one.
-    pub length: u64,
-    /// Which accesses.
-    pub watch: Watch,
-}
-
-/// Where harts stop.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Points {
-    /// Virtual addresses of instructions.
-    pub breakpoints: BTreeSet<u64>,
-    /// What is watched.
-    pub watchpoints: Vec<Watchpoint>,
-}
 
 /// One instruction, before and after it was executed.
 #[derive(Clone, Copy, Debug)]

@@ -77,8 +77,8 @@ pub enum Privilege {
 pub enum Exit {
     /// Someone called [`HartSignals::request_attention`].
     Attention,
-    /// The guest waits for an interrupt and none is pending: `wfi`, `wrs.nto`, `wrs.sto`. The program counter is past the instruction. Sleep with
-    /// [`HartSignals::sleep`] until [`Hart::next_deadline`] at most, then run again; running earlier is harmless.
+    /// The guest waits for an interrupt by `wfi` and none is pending. The program counter is past the instruction. Sleep with [`HartSignals::sleep`] until
+    /// [`Hart::next_deadline`] at most, then run again; running earlier is harmless.
     Idle,
     /// An `ecall` from S-mode with [`HartConfig::monitor_sbi`]. The program counter is already past it: answer in `a0` and `a1`, and run again.
     SupervisorCall,
@@ -138,7 +138,7 @@ pub struct Hart {
     /// Accrued exception flags.
     pub(crate) fflags: u32,
     pub(crate) privilege: Privilege,
-    pub(crate) reservation: Option<Reservation>,
+    pub(crate) reservation: Reservation,
     pub(crate) f: Registers,
     /// What [`Self::retired`] will be when `budget` is zero.
     pub(crate) retired_at_end: u64,
@@ -198,7 +198,7 @@ impl Hart {
             csrs: Csrs::default(),
             fflags: 0,
             privilege: Privilege::Machine,
-            reservation: None,
+            reservation: Reservation::default(),
             f: Registers([0; 256]),
             retired_at_end: 0,
             timers_pending: 0,
@@ -231,7 +231,7 @@ impl Hart {
         self.f = Registers([0; 256]);
         self.pc = pc & !1;
         self.privilege = if self.config.monitor_sbi { Privilege::Supervisor } else { Privilege::Machine };
-        self.reservation = None;
+        self.reservation = Reservation::default();
         self.traps_count = 0;
         self.reset_csrs();
         self.resume = None;
@@ -248,9 +248,13 @@ impl Hart {
 
     /// As [`Self::translate_with`], in the child of a fork: what was decoded is kept. The parent's cache is neither used nor freed, which would
     /// copy its pages; so forget every other handle of it, too.
-    pub fn translate_after_fork(&mut self, cache: Arc<CodeCache>) {
+    /// Without a new one, the hart only interprets from now on.
+    pub fn translate_after_fork(&mut self, cache: Option<Arc<CodeCache>>) {
         std::mem::forget(self.translator.cache.take());
-        self.translator.attach(cache);
+        match cache {
+            Some(cache) => self.translator.attach(cache),
+            None => self.translator.detach(),
+        }
     }
 
     /// The other side's handle.

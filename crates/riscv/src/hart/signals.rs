@@ -40,6 +40,13 @@ pub mod interrupt {
 pub enum Fence {
     /// `fence.i`.
     Instructions,
+    /// A program has changed, mapped or unmapped instructions in these pages (Linux's `riscv_flush_icache`).
+    Code {
+        /// The first address.
+        start: u64,
+        /// How many bytes.
+        length: u64,
+    },
     /// `sfence.vma` for the pages of a range of virtual addresses.
     Translations {
         /// The first address.
@@ -160,14 +167,24 @@ impl HartSignals {
         self.notify(ATTENTION);
     }
 
+    /// Whether the hart is inside [`Hart::run`](super::Hart::run). If attention was requested before and the hart is not, it executes no instruction
+    /// before it has returned from a run that it may begin.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.running.load(Ordering::SeqCst)
+    }
+
     /// Asks the hart to perform `fence`. The answer is a ticket for [`Self::wait_for_fence`].
     pub fn request_fence(&self, fence: Fence) -> u64 {
         let ticket = {
             let mut fences = lock(&self.fences);
             // Past a handful, one fence of everything is cheaper than the sum.
             if fences.len() >= 16 {
-                fences.retain(|old| *old == Fence::Instructions);
-                fences.truncate(1);
+                let has_code = fences.iter().any(|old| !matches!(old, Fence::Translations { .. }));
+                fences.clear();
+                if has_code {
+                    fences.push(Fence::Instructions);
+                }
                 fences.push(Fence::Translations { start: 0, length: u64::MAX, asid: None });
             }
             fences.push(fence);
@@ -296,6 +313,11 @@ mod tests {
         assert_eq!(ticket, 101);
         assert!(fences.len() <= 17 && fences.contains(&Fence::Instructions), "{fences:?}");
         assert!(fences.contains(&Fence::Translations { start: 0, length: u64::MAX, asid: None }));
+        for page in 0..100 {
+            signals.request_fence(Fence::Code { start: page << 12, length: 4096 });
+        }
+        let (fences, _) = signals.take_fences();
+        assert!(fences.len() <= 17 && fences.contains(&Fence::Instructions), "{fences:?}");
     }
 
     #[test]

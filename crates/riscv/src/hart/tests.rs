@@ -322,3 +322,39 @@ fn an_idle_hart_says_so() {
     hart.signals().set_interrupt(interrupt::MSI, true);
     assert_eq!(execute(&mut hart, "wfi"), None, "pending, though not enabled");
 }
+
+/// A clock that goes on by one whenever someone looks at it.
+#[derive(Default)]
+struct Glances(AtomicU64);
+impl TimeSource for Glances {
+    fn ticks(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Who waits for another hart gives the host's processor away, for as long as the host likes, so a slice of waiting is long: timers do not wait for its end.
+#[test]
+fn timers_are_looked_at_while_a_hart_waits_for_another() {
+    // An endless wait, and how many instructions of it 20 looks at the clock may take.
+    for (wait, instructions_max) in [
+        ("wait: lr.d t0, (a0)\n wrs.nto\n beq zero,zero,wait", 100),
+        ("wait: lr.d t0, (a0)\n wrs.sto\n beq zero,zero,wait", 100),
+        ("wait: pause\n pause\n beq zero,zero,wait", 20 * 100),
+    ] {
+        let memory = Arc::new(GuestMemory::new(GuestPhysical(RAM), 1 << 20).unwrap());
+        let time = Arc::new(Glances::default());
+        let config = HartConfig { id: 0, hardware_ad_updates: true, monitor_sbi: true };
+        let mut hart = Hart::new(config, memory, Arc::new(Bus::new()), time, Arc::new(HartSignals::new()));
+        hart.reset(RAM);
+        hart.memory.write(GuestPhysical(RAM), &assemble(wait, RAM).unwrap()).unwrap();
+        hart.memory.write(GuestPhysical(RAM + 0x100), &assemble("ecall", RAM).unwrap()).unwrap();
+        hart.set_x(10, RAM + 0x1000);
+        hart.set_csr(STVEC, RAM + 0x100);
+        hart.set_csr(STIMECMP, 20);
+        hart.set_csr(SIE, pending::STI);
+        hart.set_csr(SSTATUS, mstatus::SIE);
+        assert_eq!(hart.run(), Exit::SupervisorCall, "{wait}");
+        let minstret = hart.csr(MINSTRET).unwrap();
+        assert!(minstret <= instructions_max, "{wait}: {minstret} instructions until 20 looks at the clock");
+    }
+}

@@ -6,6 +6,7 @@
 //!
 //! Whoever changes what is mapped asks the harts for a fence of the pages, and of instructions where code was or will be.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -22,9 +23,44 @@ use crate::mmu::tlb::Extent;
 use crate::mmu::{Access, Fault, Permissions};
 
 /// The memory of a program.
+///
+/// If code is translated for it, it is flat: the base of `gs` is where address zero is, what the program may not access faults, and so does all that
+/// is up to [`GUARD`] bytes before address zero and behind the last address.
 pub trait UserMemory: Send + Sync {
     /// Where the page that begins at `page` is on the host, and what may be done with it. Both hold until the harts are asked for a fence.
-    fn page(&self, page: u64) -> Option<(NonNull<u8>, Permissions)>;
+    ///
+    /// # Errors
+    /// [`Fault::Page`] if there is none, [`Fault::Access`] if there is, but nothing behind it: past the end of a mapped file.
+    fn page(&self, page: u64) -> Result<(NonNull<u8>, Permissions), Fault>;
+}
+
+/// How far translated code may miss flat memory without looking.
+pub const GUARD: u64 = 1 << 31;
+
+/// The code in a program's memory. Of use until the next fence.
+pub(crate) struct Code<'a> {
+    memory: &'a dyn UserMemory,
+    /// A page that was looked up, and where it is on the host if it may be executed.
+    page: Cell<(u64, Option<NonNull<u8>>)>,
+}
+
+impl<'a> Code<'a> {
+    pub(crate) fn new(memory: &'a dyn UserMemory) -> Self {
+        Self { memory, page: Cell::new((u64::MAX, None)) }
+    }
+
+    /// The halfword at an address, if it may be executed.
+    pub(crate) fn half(&self, at: u64) -> Option<u32> {
+        let start = at & !(PAGE_SIZE - 1);
+        if self.page.get().0 != start {
+            let page = self.memory.page(start).ok().filter(|(_, permissions)| permissions.execute);
+            self.page.set((start, page.map(|(host, _)| host)));
+        }
+        let host = self.page.get().1?;
+        // SAFETY: inside the page, which stays as long as this hart acknowledges no fence, and even, as program counters are.
+        let half = unsafe { u16::load(host.as_ptr().add(host_size(at & (PAGE_SIZE - 2)))) };
+        Some(half.into())
+    }
 }
 
 impl Hart {
@@ -59,7 +95,7 @@ impl Hart {
         access: Access,
     ) -> Result<Place, Fault> {
         let start = at & !(PAGE_SIZE - 1);
-        let (host, permissions) = program.page(start).ok_or(Fault::Page)?;
+        let (host, permissions) = program.page(start)?;
         if !permissions.allow(access) {
             return Err(Fault::Page);
         }
@@ -75,7 +111,7 @@ impl Hart {
     /// The halfword of code at `physical`, which [`Self::fetch_address`] has answered, or in the same page.
     pub(crate) fn code_half(&self, physical: GuestPhysical) -> Option<u16> {
         let Some(program) = &self.program else { return self.memory.load(physical).ok() };
-        let (host, permissions) = program.page(physical.0 & !(PAGE_SIZE - 1))?;
+        let (host, permissions) = program.page(physical.0 & !(PAGE_SIZE - 1)).ok()?;
         // SAFETY: the offset is inside the page, and even, as program counters are.
         permissions.execute.then(|| unsafe { u16::load(host.as_ptr().add(host_size(physical.0 & (PAGE_SIZE - 2)))) })
     }

@@ -17,11 +17,13 @@ pub mod encoding;
 pub mod generate;
 pub mod registers;
 pub mod table;
+pub mod uses;
 
 pub use assemble::{AssembleError, Assembler, assemble};
 pub use decode::decode;
 pub use disassemble::disassemble;
 pub use table::{Extension, Line, OPERATIONS, Op, TABLE};
+pub use uses::Uses;
 
 /// A decoded instruction. Fields that the operation does not use are zero.
 #[repr(C)]

@@ -1,16 +1,16 @@
 //! The software TLB: what makes a load a handful of instructions and not a page walk.
 //!
 //! ```text
-//! address space (satp) x class of access --> table        select: one pointer and one number change
+//! address space (satp) x class of access --> table        select: a pointer, a mask and a number change
 //!                                              |
-//!   table:  reads   [tag, addend] x 512        |           index: low bits of the page number
-//!           writes  [tag, addend] x 512  <-----+           tag:   the page's address
+//!   table: [read: tag, addend               <--+           index: low bits of the page number
+//!           write: tag, addend] x 512 to 16,384            tag:   the page's address
 //! ```
 //!
 //! **Hit.** The entry is found by the page of the access's *first* byte, and its tag must be the page of the *last* byte. So an access hits if all
 //! of it lies in one page, aligned or not, and one look covers a group of accesses near each other. What is found is a word to add to
-//! the virtual address to get the host's. Translated code does this by itself: [`Table`] and [`Entry`] are its layout, and
-//! [`Tlb::TABLE_OFFSET`] says where it finds the pointer to the current table. The interpreter's [`Tlb::read`] and [`Tlb::write`] hit
+//! the virtual address to get the host's. Translated code does this by itself: [`Slot`] and [`Entry`] are its layout, and
+//! [`Tlb::SLOTS_OFFSET`] and [`Tlb::MASK_OFFSET`] say where it finds the current table. The interpreter's [`Tlb::read`] and [`Tlb::write`] hit
 //! only if the access is aligned.
 //!
 //! **Contexts.** A table belongs to one way in which an address can be meant: an address space, and a class of access (U-mode; S-mode with or
@@ -20,6 +20,9 @@
 //! S-mode without SUM cannot access pages of U-mode, so what it sees is the kernel, and that is the same in all address spaces if its pages
 //! are global. All spaces share those tables, and the number of S-mode's fetches: a switch of processes finds the kernel's entries where it left
 //! them. Should a page that is not global have been entered there, a switch of spaces clears them.
+//!
+//! **Sizes.** A table begins small, so that clearing it is cheap. It grows while more pages are entered than it has slots: a guest that walks through
+//! much memory shall not walk its page tables each time. When it is cleared before it was of use, it shrinks again.
 //!
 //! **Flushes** of a page or of a space are done at once where the space is current, shared, or named; for the others they are written into a short
 //! list that a space works off when it is selected next. Superpages are entered as pages of 4 KiB; a space remembers the range they lie in, and a fence
@@ -31,10 +34,10 @@
 //! Fetches have their own small table, whose entries hold the context's number. Numbers are never given out twice, so other caches may use
 //! [`Tlb::fetch_context`] as part of their keys without ever being told of a flush.
 //!
-//! Invariants: `table` points to a table of `spaces`. An entry with a tag that can match holds an addend which leads into a frame that lives as long as
+//! Invariants: `table` points to a table of `spaces`, and `slots` and `mask` to its slots. An entry with a tag that can match holds an addend which leads into a frame that lives as long as
 //! the guest's memory, and which the table's context may access in the entry's way.
 //!
-//! Cost: 16 KiB a table, some 0.3 µs to clear one that was used; `select` some ten instructions.
+//! Cost: 16 KiB a table, some 0.3 µs to clear one that was used, and up to 32 times that of one that has grown; `select` some ten instructions.
 
 use std::mem::offset_of;
 use std::ptr::NonNull;
@@ -43,8 +46,11 @@ use super::Permissions;
 use super::walk::Satp;
 use machine::address::{PAGE_SHIFT, host_size};
 
-/// Entries of each side of a table.
-pub const ENTRIES: usize = 512;
+/// Slots of a table, at least and at most. The most is what 32 MiB of a guest's memory need when they are used at random.
+const SLOTS_MIN: usize = 512;
+const SLOTS_MAX: usize = 16384;
+/// By what a table grows.
+const GROWTH: usize = 4;
 const FETCH_ENTRIES: usize = 512;
 const FETCHED_WORDS: usize = 128;
 /// Spaces that keep tables, besides the two that are always there.
@@ -107,38 +113,89 @@ pub struct Entry {
 
 const EMPTY: Entry = Entry { tag: NEVER, addend: 0 };
 
-/// The entries of one context.
-#[repr(C, align(64))]
-pub struct Table {
+/// What is known of one page.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(32))]
+pub struct Slot {
     /// For loads.
-    pub reads: [Entry; ENTRIES],
+    pub read: Entry,
     /// For stores and atomic operations.
-    pub writes: [Entry; ENTRIES],
-    /// Something was entered since it was cleared.
-    used: bool,
+    pub write: Entry,
+}
+
+const FREE: Slot = Slot { read: EMPTY, write: EMPTY };
+
+/// The entries of one context.
+struct Table {
+    /// A power of two of them.
+    slots: Box<[Slot]>,
+    /// Pages entered since it was made, cleared or resized.
+    entered_count: usize,
+    /// How many slots it is to have when it is selected next; fewer than now only if it was cleared.
+    slots_wanted: usize,
 }
 
 impl Table {
     fn new() -> Box<Self> {
-        Box::new(Self { reads: [EMPTY; ENTRIES], writes: [EMPTY; ENTRIES], used: false })
+        Box::new(Self { slots: vec![FREE; SLOTS_MIN].into(), entered_count: 0, slots_wanted: SLOTS_MIN })
     }
 
     fn clear(&mut self) {
-        if self.used {
-            self.reads.fill(EMPTY);
-            self.writes.fill(EMPTY);
-            self.used = false;
+        if self.entered_count > 0 {
+            self.slots.fill(FREE);
+            if self.entered_count < self.slots.len() / GROWTH {
+                self.slots_wanted = (self.slots.len() / GROWTH).max(SLOTS_MIN);
+            }
+            self.entered_count = 0;
+        }
+    }
+
+    /// Gives it as many slots as it wants to have. What was in those that go is forgotten.
+    fn resize(&mut self) {
+        let old = std::mem::replace(&mut self.slots, vec![FREE; self.slots_wanted].into());
+        self.entered_count = 0;
+        for slot in old {
+            for (tag, is_read) in [(slot.read.tag, true), (slot.write.tag, false)] {
+                if tag != NEVER {
+                    self.entered_count += 1;
+                    let at = self.index(tag);
+                    let new = &mut self.slots[at];
+                    if is_read { new.read = slot.read } else { new.write = slot.write }
+                }
+            }
         }
     }
 
     #[inline(always)]
-    fn index(at: u64) -> usize {
-        host_size(at >> PAGE_SHIFT) & (ENTRIES - 1)
+    fn index(&self, at: u64) -> usize {
+        host_size(at >> PAGE_SHIFT) & (self.slots.len() - 1)
+    }
+
+    fn slot(&mut self, page: u64) -> &mut Slot {
+        let index = self.index(page);
+        &mut self.slots[index]
+    }
+
+    /// Enters a page. True if the table should grow.
+    fn enter(&mut self, entry: Entry, permissions: Permissions) -> bool {
+        let slot = self.slot(entry.tag);
+        if permissions.read {
+            slot.read = entry;
+        }
+        if permissions.write {
+            slot.write = entry;
+        }
+        self.entered_count += 1;
+        let grows = self.entered_count > self.slots.len() * 2 && self.slots.len() < SLOTS_MAX;
+        if grows {
+            self.slots_wanted = (self.slots.len() * GROWTH).min(SLOTS_MAX);
+        }
+        grows
     }
 
     fn flush_page(&mut self, page: u64) {
-        for side in [&mut self.reads, &mut self.writes] {
-            let entry = &mut side[Self::index(page)];
+        let slot = self.slot(page);
+        for entry in [&mut slot.read, &mut slot.write] {
             if entry.tag == page {
                 *entry = EMPTY;
             }
@@ -146,18 +203,18 @@ impl Table {
     }
 
     fn withdraw(&mut self, frame: usize) {
-        if self.used {
-            for entry in &mut self.writes {
-                if host_size(entry.tag).wrapping_add(entry.addend) == frame {
-                    *entry = EMPTY;
+        if self.entered_count > 0 {
+            for Slot { write, .. } in &mut self.slots {
+                if host_size(write.tag).wrapping_add(write.addend) == frame {
+                    *write = EMPTY;
                 }
             }
         }
     }
 
     fn withdraw_all(&mut self) {
-        if self.used {
-            self.writes.fill(EMPTY);
+        if self.entered_count > 0 {
+            self.slots.iter_mut().for_each(|slot| slot.write = EMPTY);
         }
     }
 }
@@ -283,6 +340,9 @@ const FIRST: usize = 2;
 #[repr(C)]
 pub struct Tlb {
     /// What data accesses now mean.
+    slots: NonNull<Slot>,
+    /// The part of an address, shifted down by [`Self::MASK_SHIFT`], that is the offset of its slot in bytes.
+    mask: u64,
     table: NonNull<Table>,
     /// What fetches now mean.
     fetch_context: Context,
@@ -302,7 +362,7 @@ pub struct Tlb {
     withdrawals: Missed<usize>,
 }
 
-// SAFETY: the pointer is to a table that `spaces` owns; nothing in it is tied to a thread.
+// SAFETY: the pointers are to a table that `spaces` owns, and into it; nothing in it is tied to a thread.
 unsafe impl Send for Tlb {}
 
 impl Default for Tlb {
@@ -312,8 +372,12 @@ impl Default for Tlb {
 }
 
 impl Tlb {
-    /// Where in a `Tlb` the pointer to the current [`Table`] is.
-    pub const TABLE_OFFSET: usize = offset_of!(Self, table);
+    /// Where in a `Tlb` the pointer to the current table's first [`Slot`] is.
+    pub const SLOTS_OFFSET: usize = offset_of!(Self, slots);
+    /// Where in a `Tlb` the mask is that leaves of an address, shifted down by [`Self::MASK_SHIFT`], its slot's offset in bytes. It has 32 bits.
+    pub const MASK_OFFSET: usize = offset_of!(Self, mask);
+    /// See [`Self::MASK_OFFSET`].
+    pub const MASK_SHIFT: u32 = PAGE_SHIFT - size_of::<Slot>().trailing_zeros();
     /// Where in a `Tlb` the current [`Context`] of fetches is: 64 bits.
     pub const FETCH_CONTEXT_OFFSET: usize = offset_of!(Self, fetch_context);
 
@@ -321,6 +385,8 @@ impl Tlb {
     #[must_use]
     pub fn new() -> Self {
         let mut tlb = Self {
+            slots: NonNull::dangling(),
+            mask: 0,
             table: NonNull::dangling(),
             fetch_context: Context::NONE,
             satp: Satp(0),
@@ -353,7 +419,12 @@ impl Tlb {
             Class(class) => (self.current, usize::from(class) & (Class::DATA_COUNT - 1)),
         };
         self.data_home = home;
-        self.table = NonNull::from(&mut **self.spaces[home].tables[class].get_or_insert_with(Table::new));
+        let table = self.spaces[home].tables[class].get_or_insert_with(Table::new);
+        if table.slots_wanted != table.slots.len() {
+            table.resize();
+        }
+        self.table = NonNull::from(&mut **table);
+        self.find_slots();
         let (home, mode) = match fetch {
             Class::MACHINE => (MACHINE, 0),
             Class(Class::USER) => (self.current, 1),
@@ -366,6 +437,15 @@ impl Tlb {
             self.next_context += 1;
         }
         self.fetch_context = *context;
+    }
+
+    /// Looks where the current table has its slots.
+    #[inline(always)]
+    fn find_slots(&mut self) {
+        // SAFETY: as in `enter`.
+        let table = unsafe { self.table.as_mut() };
+        self.mask = ((table.slots.len() - 1) * size_of::<Slot>()) as u64;
+        self.slots = NonNull::from(&mut *table.slots).cast();
     }
 
     /// Makes `satp`'s space the current one.
@@ -431,9 +511,11 @@ impl Tlb {
     }
 
     #[inline(always)]
-    fn table(&self) -> &Table {
-        // SAFETY: the table is owned by `spaces` (see the module's invariants), and borrowed no longer than `self`.
-        unsafe { self.table.as_ref() }
+    fn slot(&self, at: u64) -> &Slot {
+        let offset = host_size(at >> Self::MASK_SHIFT & self.mask);
+        // SAFETY: `slots` points to the slots of a table that `spaces` owns, and the mask leaves the offset of one of them (see the module's invariants);
+        // it is borrowed no longer than `self`.
+        unsafe { self.slots.byte_add(offset).as_ref() }
     }
 
     #[inline(always)]
@@ -446,14 +528,14 @@ impl Tlb {
     #[must_use]
     #[inline(always)]
     pub fn read(&self, at: u64, size: u64) -> Option<*mut u8> {
-        Self::host(&self.table().reads[Table::index(at)], at, size)
+        Self::host(&self.slot(at).read, at, size)
     }
 
     /// The host address for a store or an atomic operation of `size` bytes (a power of two, at most eight) at `at`, if it is aligned.
     #[must_use]
     #[inline(always)]
     pub fn write(&self, at: u64, size: u64) -> Option<*mut u8> {
-        Self::host(&self.table().writes[Table::index(at)], at, size)
+        Self::host(&self.slot(at).write, at, size)
     }
 
     /// The physical page that instructions at `at` are fetched from.
@@ -472,14 +554,11 @@ impl Tlb {
         let page = at & PAGE_MASK;
         self.note(self.data_home, page, extent);
         let entry = Entry { tag: page, addend: (host as usize).wrapping_sub(host_size(page)) };
-        // SAFETY: as in `table`; `self` is borrowed mutably, so nobody else has a reference into the table.
+        // SAFETY: the table is owned by `spaces` (see the module's invariants); `self` is borrowed mutably, so nobody else has a reference into it.
         let table = unsafe { self.table.as_mut() };
-        table.used = true;
-        if permissions.read {
-            table.reads[Table::index(page)] = entry;
-        }
-        if permissions.write {
-            table.writes[Table::index(page)] = entry;
+        if table.enter(entry, permissions) {
+            table.resize();
+            self.find_slots();
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
-use crate::board::debug::{Move, Report};
+use crate::board::debug::{Halting, Move, Report};
 use crate::hart::debug::{Points, Stop, Traced, Tracer, Watch, Watchpoint};
 
 /// Counts to 1000 in memory, with a call each time; then powers off.
@@ -63,12 +63,12 @@ fn a_machine_waits_for_its_debugger_stops_at_breakpoints_and_goes_on() {
     assert_eq!(pc(&board, 0), KERNEL, "no instruction has run");
     board.set_points(breakpoints(&[start]));
     for count in 0..5 {
-        board.resume_harts(vec![Move::Run]);
-        assert_eq!(next(&reports), Report::Stopped { hart: 0, stop: Stop::Breakpoint });
+        board.resume_processors(vec![Move::Run]);
+        assert_eq!(next(&reports), Report::Stopped { processor: 0, stop: Stop::Breakpoint });
         assert_eq!((pc(&board, 0), result(&board, 0)), (start, count));
         // Past the breakpoint, as debuggers do it.
-        board.resume_harts(vec![Move::Step(0..0)]);
-        assert_eq!(next(&reports), Report::Stopped { hart: 0, stop: Stop::Step });
+        board.resume_processors(vec![Move::Step(0..0)]);
+        assert_eq!(next(&reports), Report::Stopped { processor: 0, stop: Stop::Step });
         assert_eq!(pc(&board, 0), start + 4);
     }
     board.detach_debugger();
@@ -80,12 +80,12 @@ fn a_machine_waits_for_its_debugger_stops_at_breakpoints_and_goes_on() {
 fn stepping_in_a_range_ends_outside_it_or_at_a_breakpoint() {
     let (board, reports, start) = counting();
     board.set_points(breakpoints(&[start]));
-    board.resume_harts(vec![Move::Run]);
+    board.resume_processors(vec![Move::Run]);
     next(&reports);
-    board.resume_harts(vec![Move::Step(start..start + 12)]);
-    assert_eq!((next(&reports), pc(&board, 0)), (Report::Stopped { hart: 0, stop: Stop::Step }, start + 12));
-    board.resume_harts(vec![Move::Step(start..start + 20)]);
-    assert_eq!((next(&reports), pc(&board, 0)), (Report::Stopped { hart: 0, stop: Stop::Breakpoint }, start));
+    board.resume_processors(vec![Move::Step(start..start + 12)]);
+    assert_eq!((next(&reports), pc(&board, 0)), (Report::Stopped { processor: 0, stop: Stop::Step }, start + 12));
+    board.resume_processors(vec![Move::Step(start..start + 20)]);
+    assert_eq!((next(&reports), pc(&board, 0)), (Report::Stopped { processor: 0, stop: Stop::Breakpoint }, start));
 }
 
 #[test]
@@ -100,13 +100,13 @@ fn watchpoints_stop_after_the_access_and_know_its_kind() {
             ..Points::default()
         });
         for place in places.iter().cycle().take(6) {
-            board.resume_harts(vec![Move::Run]);
+            board.resume_processors(vec![Move::Run]);
             let stop = Stop::Watchpoint { address: RESULTS + 7, watch };
-            assert_eq!(next(&reports), Report::Stopped { hart: 0, stop });
+            assert_eq!(next(&reports), Report::Stopped { processor: 0, stop });
             assert_eq!(pc(&board, 0), start + place, "{watch:?}");
         }
         board.set_points(Points::default());
-        board.resume_harts(vec![Move::Run]);
+        board.resume_processors(vec![Move::Run]);
         assert_eq!(next(&reports), Report::Ended(StopReason::PowerOff(0)));
         assert_eq!(result(&board, 0), 1000);
     }
@@ -134,7 +134,7 @@ fn an_interrupt_halts_all_and_only_harts_that_may_move() {
     assert!(first > 0 && second > 0);
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!((count(0), count(1)), (first, second), "halted");
-    board.resume_harts(vec![Move::Stay, Move::Run]);
+    board.resume_processors(vec![Move::Stay, Move::Run]);
     std::thread::sleep(Duration::from_millis(20));
     board.interrupt();
     assert_eq!(next(&reports), Report::Interrupted);
@@ -142,8 +142,8 @@ fn an_interrupt_halts_all_and_only_harts_that_may_move() {
     assert!(count(1) > second);
     // Both run into the same breakpoint; each is told of once.
     board.set_points(breakpoints(&[0x8020_1000]));
-    board.resume_harts(vec![Move::Run; 2]);
-    assert_eq!(next(&reports), Report::Stopped { hart: 1, stop: Stop::Breakpoint });
+    board.resume_processors(vec![Move::Run; 2]);
+    assert_eq!(next(&reports), Report::Stopped { processor: 1, stop: Stop::Breakpoint });
     board.detach_debugger();
     board.stop().unwrap();
 }
@@ -152,7 +152,7 @@ fn an_interrupt_halts_all_and_only_harts_that_may_move() {
 fn what_a_debugger_writes_is_executed_and_a_reset_keeps_it_attached() {
     let (board, reports, start) = counting();
     board.set_points(breakpoints(&[start]));
-    board.resume_harts(vec![Move::Run]);
+    board.resume_processors(vec![Move::Run]);
     next(&reports);
     // Count by two from now on.
     let code = program(start + 4, "addi t0, t0, 2");
@@ -160,13 +160,13 @@ fn what_a_debugger_writes_is_executed_and_a_reset_keeps_it_attached() {
     assert!(!board.write_virtual(0, 0x1000_0000, vec![1]), "devices are left alone");
     board.set_points(Points::default());
     board.set_points(breakpoints(&[start + 20]));
-    board.resume_harts(vec![Move::Run]);
-    assert_eq!(next(&reports), Report::Stopped { hart: 0, stop: Stop::Breakpoint });
+    board.resume_processors(vec![Move::Run]);
+    assert_eq!(next(&reports), Report::Stopped { processor: 0, stop: Stop::Breakpoint });
     assert_eq!(result(&board, 0), 2000);
     board.reset();
     assert_eq!((pc(&board, 0), result(&board, 0)), (KERNEL, 0));
-    board.resume_harts(vec![Move::Run]);
-    assert_eq!(next(&reports), Report::Stopped { hart: 0, stop: Stop::Breakpoint });
+    board.resume_processors(vec![Move::Run]);
+    assert_eq!(next(&reports), Report::Stopped { processor: 0, stop: Stop::Breakpoint });
     assert_eq!(result(&board, 0), 1000, "memory is as after power-on");
 }
 

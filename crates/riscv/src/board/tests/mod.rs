@@ -5,7 +5,8 @@ mod life;
 mod round_robin;
 mod sbi;
 
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::isa::Assembler;
@@ -13,6 +14,7 @@ use crate::isa::registers;
 use crate::loader::ImageFile;
 use machine::GuestPhysical;
 use machine::backend::CharacterSink;
+use machine::lifecycle::{State, StopReason};
 use machine::memory::GuestMemory;
 
 /// Where kernels are loaded.
@@ -106,6 +108,7 @@ fn config(cpus: u32, images: Images) -> (BoardConfig, Arc<Terminal>) {
         network: None,
         serial: Arc::clone(&terminal) as _,
         console: None,
+        virtio: VirtioTransport::default(),
         entropy: Entropy::Seeded(1),
         clock: Arc::new(Clock::new()),
         hardware_ad_updates: true,
@@ -125,12 +128,12 @@ fn board(cpus: u32, main: &str, other: &str) -> (Board, Arc<Terminal>) {
 /// Waits for the end, for at most ten seconds.
 #[track_caller]
 fn finish(board: &Board) -> StopReason {
-    let deadline = Duration::from_secs(10);
-    let progress = board.shared.progress();
-    let (progress, _) = board.shared.changed.wait_timeout_while(progress, deadline, |p| p.reason.is_none()).unwrap();
-    let reason = progress.reason.clone();
-    drop(progress);
-    reason.unwrap_or_else(|| panic!("the guest does not end: {:#?}", board.describe_harts()))
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while board.state() != State::Stopped {
+        assert!(Instant::now() < deadline, "the guest does not end: {:#?}", board.describe_harts());
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    board.wait()
 }
 
 #[track_caller]

@@ -110,6 +110,13 @@ operations! {
     amomaxu_d AtomicU64 as u64, fetch_max;
 }
 
+/// What the reservation of `size` bytes at `host` is known by.
+#[inline(always)]
+fn key(hart: &Hart, cursor: Cursor, host: *mut u8, size: u64) -> u64 {
+    let at = if hart.program.is_some() { hart.x.get(cursor.rs1()) } else { host as u64 };
+    Reservation::key(at, size)
+}
+
 pub(super) fn lr_w(hart: &mut Hart, cursor: Cursor) -> Flow {
     let host = match readable(hart, cursor, 4) {
         Ok(host) => host,
@@ -117,7 +124,7 @@ pub(super) fn lr_w(hart: &mut Hart, cursor: Cursor) -> Flow {
     };
     // SAFETY: the address is aligned and inside a frame; all accesses to frames are atomic.
     let value = unsafe { AtomicU32::from_ptr(host.cast()) }.load(SeqCst).into();
-    hart.reservation = Some(Reservation { host, value, size: 4 });
+    hart.reservation = Reservation { key: key(hart, cursor, host, 4), value };
     hart.x.set(cursor.rd(), word(value));
     next(hart, cursor)
 }
@@ -129,7 +136,7 @@ pub(super) fn lr_d(hart: &mut Hart, cursor: Cursor) -> Flow {
     };
     // SAFETY: the address is aligned and inside a frame; all accesses to frames are atomic.
     let value = unsafe { AtomicU64::from_ptr(host.cast()) }.load(SeqCst);
-    hart.reservation = Some(Reservation { host, value, size: 8 });
+    hart.reservation = Reservation { key: key(hart, cursor, host, 8), value };
     hart.x.set(cursor.rd(), value);
     next(hart, cursor)
 }
@@ -139,14 +146,12 @@ pub(super) fn sc_w(hart: &mut Hart, cursor: Cursor) -> Flow {
         Ok(host) => host,
         Err(flow) => return flow,
     };
-    let done = hart.reservation.take().is_some_and(|reservation| {
-        // SAFETY: the address is aligned and inside a frame; all accesses to frames are atomic.
-        let place = unsafe { AtomicU32::from_ptr(host.cast()) };
-        let new = hart.x.get(cursor.rs2()) as u32;
-        reservation.host == host
-            && reservation.size == 4
-            && place.compare_exchange(reservation.value as u32, new, SeqCst, SeqCst).is_ok()
-    });
+    let reservation = std::mem::take(&mut hart.reservation);
+    // SAFETY: the address is aligned and inside a frame; all accesses to frames are atomic.
+    let place = unsafe { AtomicU32::from_ptr(host.cast()) };
+    let new = hart.x.get(cursor.rs2()) as u32;
+    let done = reservation.key == key(hart, cursor, host, 4)
+        && place.compare_exchange(reservation.value as u32, new, SeqCst, SeqCst).is_ok();
     hart.x.set(cursor.rd(), u64::from(!done));
     next(hart, cursor)
 }
@@ -156,14 +161,12 @@ pub(super) fn sc_d(hart: &mut Hart, cursor: Cursor) -> Flow {
         Ok(host) => host,
         Err(flow) => return flow,
     };
-    let done = hart.reservation.take().is_some_and(|reservation| {
-        // SAFETY: the address is aligned and inside a frame; all accesses to frames are atomic.
-        let place = unsafe { AtomicU64::from_ptr(host.cast()) };
-        let new = hart.x.get(cursor.rs2());
-        reservation.host == host
-            && reservation.size == 8
-            && place.compare_exchange(reservation.value, new, SeqCst, SeqCst).is_ok()
-    });
+    let reservation = std::mem::take(&mut hart.reservation);
+    // SAFETY: the address is aligned and inside a frame; all accesses to frames are atomic.
+    let place = unsafe { AtomicU64::from_ptr(host.cast()) };
+    let new = hart.x.get(cursor.rs2());
+    let done = reservation.key == key(hart, cursor, host, 8)
+        && place.compare_exchange(reservation.value, new, SeqCst, SeqCst).is_ok();
     hart.x.set(cursor.rd(), u64::from(!done));
     next(hart, cursor)
 }

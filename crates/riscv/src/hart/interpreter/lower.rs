@@ -26,7 +26,7 @@ pub(super) fn lower(instruction: Option<Instruction>, offset: u64) -> Lowered {
         return Lowered { slot, ends_block: true, taken: 0 };
     };
     let Instruction { op, length, rd, rs1, rs2, rs3, rm, imm } = instruction;
-    let float_target = op.line().operands.starts_with("fd");
+    let float_target = op.uses().writes_float();
     let mut slot = Slot {
         handler: handler(op),
         rd: if rd == 0 && !float_target { Registers::NOWHERE } else { rd },

@@ -115,12 +115,12 @@ pub(super) fn fence(hart: &mut Hart, cursor: Cursor) -> Flow {
     next(hart, cursor)
 }
 
-/// The guest spins. It may wait for a hart that the host is not running, so now and then the host gets the processor.
+/// The guest spins, maybe not for long: only now and then the host gets its processor.
 fn pause(hart: &mut Hart, cursor: Cursor) -> Flow {
     std::hint::spin_loop();
     hart.pauses_count = hart.pauses_count.wrapping_add(1);
     if hart.pauses_count.is_multiple_of(64) {
-        std::thread::yield_now();
+        return hart.give_way(cursor);
     }
     next(hart, cursor)
 }

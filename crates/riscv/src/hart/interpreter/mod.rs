@@ -33,12 +33,15 @@ mod tests;
 
 pub(crate) use lower::ends_block;
 
+use std::ptr::NonNull;
+
 use machine::GuestPhysical;
 use machine::address::PAGE_SIZE;
 
-use crate::hart::block::{BLOCK_INSTRUCTIONS_MAX, Block, BlockRef, COUNT, Cursor, DONE, Flow, Parts, Side};
+use crate::hart::block::{BLOCK_INSTRUCTIONS_MAX, Block, BlockRef, Cursor, DONE, Flow, Parts, Side};
 use crate::hart::translate::{After, CodeCache};
 use crate::hart::trap::Trap;
+use crate::hart::user::Code;
 use crate::hart::{Exact, Exit, Fence, Hart, Privilege};
 use crate::isa::decode;
 
@@ -123,19 +126,12 @@ pub(crate) fn single_block(bits: u32) -> Block {
     let long = bits & 3 == 3;
     let lowered = lower::lower(decode(bits), 0);
     #[allow(clippy::cast_possible_truncation, reason = "the halves of the bits")]
-    let source = [bits as u16, (bits >> 16) as u16][..if long { 2 } else { 1 }].to_vec();
-    let parts = Parts {
-        slots: vec![lowered.slot, DONE],
-        count: 1,
-        long: long.into(),
-        source,
-        physical: 0,
-        second_half: None,
-        taken: lowered.taken,
-        checked: false,
-        heat: None,
-    };
-    Block::alone(parts)
+    let source = [bits as u16, (bits >> 16) as u16].into_iter().take(if long { 2 } else { 1 });
+    let mut parts = Parts::begin(0, Parts::default());
+    parts.slots.extend([lowered.slot, DONE]);
+    parts.source.extend(source);
+    (parts.count, parts.long, parts.taken) = (1, long.into(), lowered.taken);
+    Block::alone(&parts)
 }
 
 impl Hart {
@@ -167,12 +163,16 @@ impl Hart {
     /// From here on instructions may be executed.
     pub(crate) fn enter_guest(&self) {
         self.signals.enter();
-        self.withdrawals.enter();
+        if self.program.is_none() {
+            self.withdrawals.enter();
+        }
     }
 
     /// From here on none are.
     pub(crate) fn leave_guest(&self) {
-        self.withdrawals.leave();
+        if self.program.is_none() {
+            self.withdrawals.leave();
+        }
         self.signals.leave();
     }
 
@@ -206,7 +206,9 @@ impl Hart {
 
     pub(crate) fn look_if_due(&mut self) {
         if self.exact.as_mut().is_some_and(|exact| std::mem::take(&mut exact.look_due)) {
-            self.look();
+            // Who wants attention gets it at the end of the turn, and must not put off an interrupt until then.
+            self.look_outside();
+            self.look_at_interrupts();
         }
     }
 
@@ -240,15 +242,23 @@ impl Hart {
         if self.look_outside() {
             return Some(Exit::Attention);
         }
+        self.look_at_interrupts();
+        None
+    }
+
+    /// Takes an interrupt if one is due.
+    fn look_at_interrupts(&mut self) {
         if let Some(bit) = self.deliverable_interrupt() {
             self.take_interrupt(bit);
         }
-        None
     }
 
     /// Fences and timers; whether someone wants attention.
     pub(crate) fn look_outside(&mut self) -> bool {
-        self.withdrawals.look(&self.memory, &mut self.tlb);
+        let is_machine = self.program.is_none();
+        if is_machine {
+            self.withdrawals.look(&self.memory, &mut self.tlb);
+        }
         let polled = self.signals.take_poll();
         if polled.fence() {
             let (fences, ticket) = self.signals.take_fences();
@@ -257,7 +267,10 @@ impl Hart {
             }
             self.signals.acknowledge_fences(ticket);
         }
-        self.look_at_timers();
+        // Programs have neither timers nor interrupts.
+        if is_machine {
+            self.look_at_timers();
+        }
         polled.attention()
     }
 
@@ -270,12 +283,14 @@ impl Hart {
     fn execute(&mut self, instructions: i64, single: bool) -> Option<Exit> {
         self.begin_slice(instructions);
         let translating = !single && self.debug.is_none();
-        let cache = self.translator.cache.clone().filter(|_| translating);
-        if let Some(cache) = &cache {
+        let cache = self.translator.cache.as_ref().filter(|_| translating).map(|cache| NonNull::from(&**cache));
+        // SAFETY: the hart keeps its handle: it is replaced only between slices. Another one here would be counted, at each system call of a program.
+        let cache: Option<&CodeCache> = cache.map(|cache| unsafe { cache.as_ref() });
+        if let Some(cache) = cache {
             cache.begin();
         }
-        let exit = self.execute_blocks(single, cache.as_deref());
-        if let Some(cache) = &cache {
+        let exit = self.execute_blocks(single, cache, instructions);
+        if let Some(cache) = cache {
             cache.end();
             if std::mem::take(&mut self.translator.flush_due) {
                 cache.flush();
@@ -287,7 +302,9 @@ impl Hart {
         exit
     }
 
-    fn execute_blocks(&mut self, single: bool, cache: Option<&CodeCache>) -> Option<Exit> {
+    /// Executes blocks until `instructions` are done: about so many, or exactly so many inside [`Self::run_exactly`] and for a single one.
+    fn execute_blocks(&mut self, single: bool, cache: Option<&CodeCache>, instructions: i64) -> Option<Exit> {
+        let must_be_exact = single || self.exact.is_some();
         // Who has left for what comes next, and will be linked to it.
         let mut from = From::Nowhere;
         // The rest of the slice is less than a unit.
@@ -297,7 +314,7 @@ impl Hart {
                 from = From::Nowhere;
                 self.block = self.blocks.clear();
             }
-            let mut block = match self.find(single) {
+            let mut block = match self.find(if single { 1 } else { usize::MAX }) {
                 Ok(block) => block,
                 Err(trap) => {
                     from = From::Nowhere;
@@ -309,9 +326,12 @@ impl Hart {
                 }
             };
             if i64::from(block.count) > self.budget {
+                if !must_be_exact && self.budget < instructions {
+                    return None;
+                }
                 // A slice ends exactly where it should.
                 from = From::Nowhere;
-                block = match self.find(true) {
+                block = match self.find(usize::try_from(self.budget).unwrap_or(1)) {
                     Ok(block) => block,
                     Err(_) => continue,
                 };
@@ -339,6 +359,7 @@ impl Hart {
                                 from = From::Unit(site);
                                 Flow::Find
                             }
+                            After::Ending if !must_be_exact && self.budget < instructions => return None,
                             After::Ending => {
                                 ending = true;
                                 Flow::Find
@@ -432,8 +453,9 @@ impl Hart {
         Flow::Resume
     }
 
-    /// The block at the program counter, decoded if need be.
-    fn find(&mut self, single: bool) -> Result<BlockRef, Trap> {
+    /// The block at the program counter, decoded if need be. One of at most `limit` instructions, if that is less than blocks have, is for now only.
+    fn find(&mut self, limit: usize) -> Result<BlockRef, Trap> {
+        let single = limit < BLOCK_INSTRUCTIONS_MAX;
         let (pc, context) = (self.pc, self.tlb.fetch_context());
         if !single && let Some(block) = self.blocks.jump(pc, context) {
             return Ok(block);
@@ -443,8 +465,10 @@ impl Hart {
         }
         let (physical, cacheable) = self.fetch_address(pc)?;
         if single || !cacheable {
-            let parts = self.assemble(pc, physical.0, 1)?;
-            return Ok(self.blocks.insert_single(Block::new(parts)));
+            let parts = self.assemble(pc, physical.0, if cacheable { limit } else { 1 })?;
+            let block = self.blocks.insert_single(Block::new(&parts));
+            self.blocks.scratch = parts;
+            return Ok(block);
         }
         if let Some(block) = self.blocks.get(physical.0)
             && self.still_right(pc, block)?
@@ -459,10 +483,10 @@ impl Hart {
             && parts.second_half.is_none()
             && !parts.checked
         {
-            parts.slots.insert(0, COUNT);
             parts.heat = Some(cache.options().threshold.saturating_sub(1));
         }
-        let block = self.blocks.insert(Block::new(parts));
+        let block = self.blocks.insert(Block::new(&parts));
+        self.blocks.scratch = parts;
         self.enter_jump(pc, block);
         Ok(block)
     }
@@ -488,19 +512,11 @@ impl Hart {
 
     /// Decodes at most `limit` instructions from `pc`, which is at `physical`.
     fn assemble(&mut self, pc: u64, physical: u64, limit: usize) -> Result<Parts, Trap> {
-        let mut parts = Parts {
-            slots: Vec::with_capacity(16),
-            count: 0,
-            long: 0,
-            source: Vec::with_capacity(32),
-            physical,
-            second_half: None,
-            taken: 0,
-            checked: false,
-            heat: None,
-        };
+        let mut parts = Parts::begin(physical, std::mem::take(&mut self.blocks.scratch));
         let page_end = (physical | (PAGE_SIZE - 1)) + 1;
         let mut offset = 0;
+        let program = self.program.clone();
+        let program = program.as_deref().map(Code::new);
         loop {
             let at = physical + offset;
             let long;
@@ -518,7 +534,10 @@ impl Hart {
                 }
                 bits
             } else {
-                let half = |at: u64| self.code_half(GuestPhysical(at)).map_or(0, u32::from);
+                let half = |at: u64| match &program {
+                    Some(code) => code.half(at).unwrap_or(0),
+                    None => self.code_half(GuestPhysical(at)).map_or(0, u32::from),
+                };
                 let low = half(at);
                 long = low & 3 == 3;
                 if long && at + 4 > page_end {
@@ -545,12 +564,26 @@ impl Hart {
                 parts.taken = lowered.taken;
                 return Ok(parts);
             }
-            if parts.slots.len() >= limit || parts.second_half.is_some() || physical + offset >= page_end {
+            if parts.count as usize >= limit || parts.second_half.is_some() || physical + offset >= page_end {
                 break;
             }
         }
         parts.slots.push(lower::fall_through());
         Ok(parts)
+    }
+
+    /// Interprets the one instruction at the program counter, wherever it is.
+    pub(crate) fn interpret_here(&mut self) -> Flow {
+        match self.find(1) {
+            Ok(block) => {
+                self.block = block;
+                block.first().execute(self)
+            }
+            Err(trap) => {
+                self.trap = trap;
+                Flow::Trap
+            }
+        }
     }
 
     /// Performs a fence on this hart at once.
@@ -560,6 +593,10 @@ impl Hart {
                 self.stats.instruction_fences += 1;
                 self.drop_changed_code();
                 self.drop_changed_units();
+            }
+            Fence::Code { start, length } => {
+                self.stats.instruction_fences += 1;
+                self.drop_different_code(start, length);
             }
             Fence::Translations { start, length, asid } => {
                 self.stats.translation_fences += 1;

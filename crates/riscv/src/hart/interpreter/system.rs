@@ -4,7 +4,8 @@
 //! the instruction when it has succeeded ([`Hart::retire`]).
 
 use super::follow;
-use crate::hart::block::{Cursor, Flow, Side};
+use crate::hart::access::Reservation;
+use crate::hart::block::{BlockRef, Cursor, Flow, Side};
 use crate::hart::status::mstatus;
 use crate::hart::trap::{Cause, Trap};
 use crate::hart::{Exit, Fence, Hart, Privilege};
@@ -15,6 +16,19 @@ impl Hart {
     fn retire(&mut self, index: u32) {
         self.pc = self.pc.wrapping_add(self.block.length(index));
         self.budget -= 1;
+    }
+
+    /// The guest waits, at `cursor`, for another hart: it may be one that the host is not running, so the host gets its processor. That takes as long as the
+    /// host likes, milliseconds if others want it, and a slice would be thousands of such waits: timers are looked at after each.
+    pub(super) fn give_way(&mut self, cursor: Cursor) -> Flow {
+        let index = self.settle(cursor);
+        self.retire(index);
+        // Where harts take turns in one thread, nobody else would run, and time does not pass.
+        if self.exact.is_some() {
+            return Flow::Find;
+        }
+        std::thread::yield_now();
+        Flow::Look
     }
 
     /// The next instruction may mean something else now, or an interrupt be due.
@@ -74,7 +88,7 @@ fn access(hart: &mut Hart, cursor: Cursor, update: Update, operand: u64, write: 
     hart.retire(index);
     if !write {
         hart.x.set(cursor.rd(), old);
-        return follow(hart, block, Side::Next);
+        return go_on(hart, block);
     }
     let base = hart.csr_for_update(register, old);
     let new = match update {
@@ -88,7 +102,13 @@ fn access(hart: &mut Hart, cursor: Cursor, update: Update, operand: u64, write: 
     if hart.deliverable_interrupt().is_some() {
         return Flow::Look;
     }
-    if context == hart.tlb.fetch_context() { follow(hart, block, Side::Next) } else { Flow::Find }
+    if context == hart.tlb.fetch_context() { go_on(hart, block) } else { Flow::Find }
+}
+
+/// Continues behind `block`, whose last instruction has retired.
+#[inline(always)]
+fn go_on(hart: &mut Hart, block: BlockRef) -> Flow {
+    if block.alone { Flow::Find } else { follow(hart, block, Side::Next) }
 }
 
 pub(super) fn csrrw(hart: &mut Hart, cursor: Cursor) -> Flow {
@@ -169,12 +189,12 @@ pub(super) fn wfi(hart: &mut Hart, cursor: Cursor) -> Flow {
 
 /// Nothing tells the hart when another writes to its reservation set, so it does not sleep: it gives the host's processor away once, and looks again.
 pub(super) fn wrs_sto(hart: &mut Hart, cursor: Cursor) -> Flow {
+    if hart.reservation != Reservation::default() {
+        return hart.give_way(cursor);
+    }
     let block = hart.block;
     let index = hart.settle(cursor);
     hart.retire(index);
-    if hart.reservation.is_some() {
-        std::thread::yield_now();
-    }
     follow(hart, block, Side::Next)
 }
 

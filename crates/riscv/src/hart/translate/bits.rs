@@ -76,6 +76,13 @@ pub(super) fn emit(e: &mut Emitter<'_>, i: &Instruction) -> bool {
                 Sh2add | Sh2addUw => Scale::Four,
                 _ => Scale::Eight,
             };
+            if op == AddUw && rs2 == 0 {
+                // `zext.w`.
+                let source = e.read(rs1, Gpr::Rcx);
+                e.asm.mov(Size::B32, target, source);
+                e.write(rd, target);
+                return true;
+            }
             let mut index = e.read(rs1, Gpr::Rcx);
             if matches!(op, AddUw | Sh1addUw | Sh2addUw | Sh3addUw) {
                 e.asm.mov(Size::B32, Gpr::Rcx, index);
@@ -174,6 +181,11 @@ pub(super) fn emit(e: &mut Emitter<'_>, i: &Instruction) -> bool {
             } else {
                 e.asm.upper_half(target, Xmm(0));
             }
+        }
+        Packw if rs2 == 0 => {
+            // `zext.h`.
+            let source = e.read(rs1, Gpr::Rcx);
+            e.asm.movzx(target, Size::B16, source);
         }
         Pack | Packh | Packw => {
             let (size, shift) = match op {

@@ -8,21 +8,23 @@
 //! Translated code finds its way without the cache: by links and by each hart's jump cache. The lock is for slow paths: translating, linking,
 //! invalidating.
 //!
-//! **Invalidation** takes a unit out of the map and takes back the links to it, and begins a new *generation*: a hart that sees one
-//! forgets its jump cache and its blocks' units. A hart that is inside the unit goes on until its next exit, as the architecture allows
-//! until its own `fence.i`.
+//! **Invalidation** takes a unit out of the map, takes back the links to it, and patches its entry: who still knows it, by a jump cache or a block, finds out
+//! there ([`CodeCache::gone`]). So nobody forgets anything else. A hart that is inside the unit goes on until its next exit, as the architecture allows until its own
+//! `fence.i`. A region takes the place of a block in the same way: the block's entry jumps to it.
 //!
-//! **Reuse.** Code memory is used again only all at once, when it is full ([`CodeCache::flush`]) and no hart is in a slice.
+//! **Reuse.** Code memory is used again only all at once, when it is full ([`CodeCache::flush`]) and no hart is in a slice. That begins a new *generation*, in
+//! which harts forget their jump caches and their blocks' units.
 //!
 //! Invariants: a unit's code and its exits live until the next flush, even if it is invalid; a hart is inside translated code, or holds addresses of
 //! it, only within a slice of the current flush count ([`CodeCache::begin`]).
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use codegen::arena::{Arena, ArenaError};
+use codegen::arena::{Arena, ArenaError, Entry};
 use machine::memory::GuestMemory;
 use machine::memory::code::{Changed, Maker};
 
@@ -32,7 +34,7 @@ use super::mapping::Mapping;
 use super::options::Options;
 use super::regions::{self, Region};
 use super::trampoline::{self, Stubs};
-use crate::hart::block::AddressHasher;
+use crate::hart::block::{AddressHasher, ByPage, chosen};
 
 /// Bytes of code that a unit takes on average at least: bounds their number.
 const UNIT_BYTES_MIN: usize = 128;
@@ -55,22 +57,39 @@ pub(crate) struct Unit {
     end: u32,
     /// Where it was first executed.
     pc: u64,
+    /// Where it is entered.
+    key: u64,
     /// Key minus place.
     origin: u64,
     kind: Kind,
-    pieces: Vec<Piece>,
-    mapping: Mapping,
-    marks: Vec<Mark>,
-    #[expect(clippy::vec_box, reason = "the code holds their addresses")]
-    _exits: Vec<Box<Exit>>,
+    /// Its pieces: where each begins, and how many instructions it has.
+    pieces: Box<[(u64, u32)]>,
+    /// The bits of all their instructions.
+    bits: Box<[u32]>,
+    /// Its own, if it has one.
+    mapping: Option<Box<Mapping>>,
+    marks: Box<[Mark]>,
+    /// The code holds their addresses.
+    _exits: Box<[Box<Exit>]>,
     incoming: Vec<Incoming>,
 }
 
 impl Unit {
     /// What key and bits each of its instructions has.
     pub(crate) fn instructions(&self) -> impl Iterator<Item = (u64, u32)> {
-        let origin = self.origin;
-        self.pieces.iter().flat_map(|piece| &piece.lines).map(move |line| (origin.wrapping_add(line.place), line.bits))
+        let begins = self.pieces.iter().flat_map(|&(place, count)| (0..count).map(move |n| (n == 0).then_some(place)));
+        begins.zip(&self.bits).scan(0, |at, (begin, &bits)| {
+            if let Some(place) = begin {
+                *at = self.origin.wrapping_add(place);
+            }
+            let here = *at;
+            *at = here.wrapping_add(if bits & 3 == 3 { 4 } else { 2 });
+            Some((here, bits))
+        })
+    }
+
+    fn mapping(&self) -> &Mapping {
+        self.mapping.as_deref().unwrap_or(&Mapping::DEFAULT)
     }
 }
 
@@ -78,7 +97,7 @@ struct Inner {
     arena: Arena,
     units: HashMap<u64, Box<Unit>, BuildHasherDefault<AddressHasher>>,
     /// Keys of the units that have instructions in a page, by its number.
-    pages: HashMap<u64, Vec<u64>, BuildHasherDefault<AddressHasher>>,
+    pages: ByPage<Vec<u64>>,
     /// Invalid, but some hart may be inside.
     #[expect(clippy::vec_box, reason = "others hold their addresses")]
     dead: Vec<Box<Unit>>,
@@ -119,10 +138,13 @@ pub struct CacheStats {
 /// See the module.
 pub struct CodeCache {
     pub(super) options: Options,
-    flat: bool,
+    /// User machines: where flat memory ends.
+    flat: Option<u64>,
     stubs: Stubs,
     /// Host address of the arena's executable view.
     base: u64,
+    /// Offset of [`Stubs::gone`].
+    gone_stub: u32,
     generation: AtomicU64,
     /// Harts inside a slice.
     running: AtomicU32,
@@ -148,11 +170,23 @@ impl std::fmt::Debug for CodeCache {
 }
 
 impl CodeCache {
-    /// An empty cache. `flat`: for a user machine.
+    /// An empty cache for a system machine.
     ///
     /// # Errors
     /// The host has no memory for code.
-    pub fn new(options: Options, flat: bool) -> Result<Arc<Self>, ArenaError> {
+    pub fn new(options: Options) -> Result<Arc<Self>, ArenaError> {
+        Self::of(options, None)
+    }
+
+    /// An empty cache for a program, whose memory is flat and ends at `size`: see [`UserMemory`](crate::hart::user::UserMemory).
+    ///
+    /// # Errors
+    /// The host has no memory for code.
+    pub fn flat(options: Options, size: u64) -> Result<Arc<Self>, ArenaError> {
+        Self::of(options, Some(size))
+    }
+
+    fn of(options: Options, flat: Option<u64>) -> Result<Arc<Self>, ArenaError> {
         let mut arena = Arena::new(options.code_bytes)?;
         let (code, offsets) = trampoline::emit(super::call_out);
         let start = arena.allocate(&code).ok_or(ArenaError::Size(options.code_bytes))?;
@@ -164,6 +198,7 @@ impl CodeCache {
             leave_to: at(offsets.leave_to),
             call_out: at(offsets.call_out),
             leave_written: at(offsets.leave_written),
+            gone: at(offsets.gone),
         };
         let floor = arena.used();
         // The host gives zeroes without touching them: programs start often.
@@ -182,6 +217,7 @@ impl CodeCache {
             flat,
             stubs,
             base,
+            gone_stub: start + u32::try_from(offsets.gone).unwrap_or(0),
             generation: AtomicU64::new(GENERATIONS.fetch_add(1 << 40, Ordering::Relaxed)),
             running: AtomicU32::new(0),
             flushing: AtomicBool::new(false),
@@ -205,6 +241,11 @@ impl CodeCache {
 
     /// Whether it is a user machine's.
     pub(crate) fn is_flat(&self) -> bool {
+        self.flat.is_some()
+    }
+
+    /// User machines: where flat memory ends.
+    pub(crate) fn flat_size(&self) -> Option<u64> {
         self.flat
     }
 
@@ -230,7 +271,7 @@ impl CodeCache {
         &self.stubs
     }
 
-    /// Changes whenever addresses of units may have become wrong.
+    /// Changes whenever addresses of units have become wrong.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -294,7 +335,7 @@ impl CodeCache {
             host: self.base + u64::from(unit.start),
             bytes: u64::from(unit.end - unit.start),
             pc: unit.pc,
-            tier: if unit.pieces.len() > 1 || unit.mapping != Mapping::DEFAULT { "region" } else { "block" },
+            tier: if unit.pieces.len() > 1 || unit.mapping.is_some() { "region" } else { "block" },
         };
         inner.units.values().chain(&inner.dead).map(|unit| info(unit)).collect()
     }
@@ -324,7 +365,7 @@ impl CodeCache {
             return;
         };
         watch(&mut inner.maker);
-        let Some(Region { pieces, mapping }) = regions::around(source, place) else {
+        let Some(Region { pieces, mapping }) = regions::around(source, place, self.is_flat()) else {
             // Nothing better is to be had: not to be tried again.
             if let Some(unit) = inner.units.get_mut(&key) {
                 unit.kind = Kind::Region;
@@ -333,8 +374,6 @@ impl CodeCache {
         };
         if self.publish(&mut inner, (key, pc), place, Kind::Region, pieces, mapping).is_ok() {
             self.regions_made.fetch_add(1, Ordering::Relaxed);
-            // Others still know the block's unit.
-            self.generation.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -363,12 +402,14 @@ impl CodeCache {
             start,
             end,
             pc,
+            key,
             origin,
             kind,
-            pieces,
-            mapping,
-            marks,
-            _exits: exits,
+            pieces: pieces.iter().map(|piece| (piece.place, u32::try_from(piece.lines.len()).unwrap_or(0))).collect(),
+            bits: pieces.iter().flat_map(|piece| &piece.lines).map(|line| line.bits).collect(),
+            mapping: (mapping != Mapping::DEFAULT).then(|| Box::new(mapping)),
+            marks: marks.into_boxed_slice(),
+            _exits: exits.into_boxed_slice(),
             incoming: Vec::new(),
         });
         if let Some(mut old) = inner.units.remove(&key) {
@@ -376,6 +417,7 @@ impl CodeCache {
             for incoming in &unit.incoming {
                 inner.arena.patch_jump(incoming.site, start);
             }
+            inner.arena.patch_entry(old.start, Entry::Jump(start));
             inner.dead.push(old);
         }
         slot.store((&raw const *unit).cast_mut(), Ordering::Release);
@@ -411,6 +453,7 @@ impl CodeCache {
         for Incoming { site, unlinked } in unit.incoming.drain(..) {
             inner.arena.patch_jump(site, unlinked);
         }
+        inner.arena.patch_entry(unit.start, Entry::Call(self.gone_stub));
         inner.dead.push(unit);
         self.invalidated_count.fetch_add(1, Ordering::Relaxed);
     }
@@ -425,18 +468,30 @@ impl CodeCache {
         let mut guard = self.lock();
         let inner = &mut *guard;
         let (first, last) = (start >> 12, start.saturating_add(length.saturating_sub(1)) >> 12);
-        let pages: Vec<u64> = if last - first < inner.pages.len() as u64 {
-            (first..=last).filter(|page| inner.pages.contains_key(page)).collect()
-        } else {
-            inner.pages.keys().copied().filter(|page| (first..=last).contains(page)).collect()
-        };
-        for page in &pages {
+        for page in &chosen(&inner.pages, &(first..=last)) {
             for key in inner.pages.remove(page).unwrap_or_default() {
                 self.kill(inner, key);
             }
         }
-        if !pages.is_empty() {
-            self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A fence of instructions of a program: invalidates the units with instructions in `pages` that are no longer those of `source`.
+    pub(in crate::hart) fn drop_different(&self, source: &impl Source, pages: &RangeInclusive<u64>) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let is_different = |unit: &Unit| unit.instructions().any(|(at, bits)| source.bits(at) != Some(bits));
+        for page in chosen(&inner.pages, pages) {
+            let mut keys = inner.pages.remove(&page).unwrap_or_default();
+            keys.retain(|key| {
+                let stays = inner.units.get(key).map(|unit| !is_different(unit));
+                if stays == Some(false) {
+                    self.kill(inner, *key);
+                }
+                stays == Some(true)
+            });
+            if !keys.is_empty() {
+                inner.pages.insert(page, keys);
+            }
         }
     }
 
@@ -459,8 +514,8 @@ impl CodeCache {
         }
     }
 
-    /// What the guest was doing at a host address. Safe in signal handlers, on a thread whose hart is in a slice.
-    pub(super) fn locate(&self, host: u64) -> Option<(Mark, &Mapping)> {
+    /// The unit that was published at a host address, valid or not, and the offset in it. Safe in signal handlers, on a thread whose hart is in a slice.
+    fn unit_at(&self, host: u64) -> Option<(&Unit, u32)> {
         let offset = u32::try_from(host.checked_sub(self.base)?).ok()?;
         let published = self.index.get(..self.published.load(Ordering::Acquire))?;
         let at = |slot: &AtomicPtr<Unit>| {
@@ -469,9 +524,23 @@ impl CodeCache {
         };
         let after = published.partition_point(|slot| at(slot).start <= offset);
         let unit = at(published.get(after.checked_sub(1)?)?);
-        let inside = offset.checked_sub(unit.start).filter(|_| offset < unit.end)?;
+        Some((unit, offset.checked_sub(unit.start).filter(|_| offset < unit.end)?))
+    }
+
+    /// The key and place of the invalid unit whose entry has called the stub for that, if what translated code has left with is the address behind such a call.
+    pub(super) fn gone(&self, exit: u64) -> Option<(u64, u64)> {
+        if exit.wrapping_sub(self.base) >= self.options.code_bytes as u64 {
+            return None;
+        }
+        let (unit, _) = self.unit_at(exit)?;
+        Some((unit.key, unit.key.wrapping_sub(unit.origin)))
+    }
+
+    /// What the guest was doing at a host address. Safe in signal handlers, on a thread whose hart is in a slice.
+    pub(super) fn locate(&self, host: u64) -> Option<(Mark, &Mapping)> {
+        let (unit, inside) = self.unit_at(host)?;
         let after = unit.marks.partition_point(|mark| mark.host <= inside);
-        unit.marks.get(after.checked_sub(1)?).map(|mark| (*mark, &unit.mapping))
+        unit.marks.get(after.checked_sub(1)?).map(|mark| (*mark, unit.mapping()))
     }
 }
 

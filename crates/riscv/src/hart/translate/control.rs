@@ -18,7 +18,7 @@
 
 use std::mem::offset_of;
 
-use codegen::x64::{Alu, Cc, Gpr, Label, Mem, Rm, Shift, Size};
+use codegen::x64::{Alu, Cc, Gpr, Label, Mem, Rm, Scale, Size};
 
 use super::emit::{Emitter, Place, Reason};
 use super::mapping::{Mapping, field};
@@ -44,9 +44,9 @@ pub(super) fn emit(e: &mut Emitter<'_>, next: Option<u64>) {
             if rd == RA && e.options.return_stack {
                 let target = line.target();
                 if e.options.links && (e.flat || target <= 0xfff) {
-                    return call_linked(e, line.after(), target);
+                    return call_linked(e, line.after(), target, next);
                 }
-                call(e, line.after(), move |e| e.link(target));
+                call(e, line.after(), next, move |e| e.link(target));
             } else {
                 e.link(line.target());
             }
@@ -61,7 +61,6 @@ pub(super) fn emit(e: &mut Emitter<'_>, next: Option<u64>) {
             e.cold(move |e| {
                 e.asm.bind(miss);
                 e.copy(RA, Gpr::Rax);
-                e.asm.alu_imm(Alu::And, Size::B64, Gpr::Rax, -2);
                 jump(e);
             });
         }
@@ -73,12 +72,11 @@ pub(super) fn emit(e: &mut Emitter<'_>, next: Option<u64>) {
             } else if base != Gpr::Rax {
                 e.asm.mov(Size::B64, Gpr::Rax, base);
             }
-            e.asm.alu_imm(Alu::And, Size::B64, Gpr::Rax, -2);
             if rd != 0 {
                 link_register(e, rd, line.after());
             }
             if rd == RA && e.options.return_stack {
-                call(e, line.after(), jump);
+                call(e, line.after(), next, jump);
             } else {
                 jump(e);
             }
@@ -111,11 +109,11 @@ fn drop_returns(e: &mut Emitter<'_>) {
 }
 
 /// A call: `go` is how it goes to the callee, and may use `rax`. Goes on at `after` when the callee returns.
-fn call(e: &mut Emitter<'_>, after: u64, go: impl FnOnce(&mut Emitter<'_>) + 'static) {
+fn call(e: &mut Emitter<'_>, after: u64, next: Option<u64>, go: impl FnOnce(&mut Emitter<'_>) + 'static) {
     let (callee, full) = (e.asm.label(), e.asm.label());
     push_return(e, full);
     e.asm.call(callee);
-    returned(e, after);
+    returned(e, after, next);
     e.cold(move |e| {
         e.asm.bind(full);
         drop_returns(e);
@@ -125,11 +123,11 @@ fn call(e: &mut Emitter<'_>, after: u64, go: impl FnOnce(&mut Emitter<'_>) + 'st
 }
 
 /// A call of the unit at `target` of the same page, once there is one.
-fn call_linked(e: &mut Emitter<'_>, after: u64, target: u64) {
+fn call_linked(e: &mut Emitter<'_>, after: u64, target: u64, next: Option<u64>) {
     let (unlinked, full) = (e.asm.label(), e.asm.label());
     push_return(e, full);
     let site = e.asm.call_patchable(unlinked);
-    returned(e, after);
+    returned(e, after, next);
     e.cold_exit(unlinked, Reason::Link(site), target, 0);
     e.cold(move |e| {
         e.asm.bind(full);
@@ -138,8 +136,8 @@ fn call_linked(e: &mut Emitter<'_>, after: u64, target: u64) {
     });
 }
 
-/// A callee has returned to behind its call.
-fn returned(e: &mut Emitter<'_>, after: u64) {
+/// A callee has returned to behind its call; `next` is the piece that is emitted next.
+fn returned(e: &mut Emitter<'_>, after: u64, next: Option<u64>) {
     e.asm.pop(Gpr::Rax);
     if !e.flat && after > 0xfff {
         // The next page has no places in this unit.
@@ -151,7 +149,10 @@ fn returned(e: &mut Emitter<'_>, after: u64) {
     }
     if let Some(head) = e.head(after) {
         e.enter_mapping();
-        e.asm.jmp(head);
+        e.empty_spots();
+        if next != Some(after) {
+            e.asm.jmp(head);
+        }
     } else if e.flat || after <= 0xfff {
         e.link(after);
     }
@@ -161,7 +162,7 @@ fn state(offset: usize) -> usize {
     offset_of!(Hart, translator) + offset
 }
 
-/// Goes on at the guest address in `rax`, which is even. Registers are in the default assignment.
+/// Goes on at the guest address in `rax`; if that is odd, which no entry of the jump cache is, outside. Registers are in the default assignment.
 pub(super) fn jump(e: &mut Emitter<'_>) {
     let leave_to = field(state(offset_of!(HartState, leave_to)));
     if !e.options.jump_cache {
@@ -169,21 +170,24 @@ pub(super) fn jump(e: &mut Emitter<'_>) {
         return;
     }
     let miss = e.asm.label();
-    e.asm.mov(Size::B64, Gpr::Rcx, Gpr::Rax);
-    // Addresses are even.
-    e.asm.shift(Shift::Shl, Size::B64, Gpr::Rcx, JUMP_SHIFT - 1);
-    e.asm.alu_imm(Alu::And, Size::B32, Gpr::Rcx, ((JUMPS - 1) << JUMP_SHIFT) as i32);
-    e.asm.alu(Alu::Add, Size::B64, Gpr::Rcx, field(state(offset_of!(HartState, jumps))));
-    e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rax, Mem::at(Gpr::Rcx, offset_of!(Jump, pc) as i32));
+    let entry = |offset: usize| Mem::indexed(Gpr::Rdx, Gpr::Rcx, Scale::Eight, offset as i32);
+    e.asm.mov(Size::B32, Gpr::Rcx, Gpr::Rax);
+    e.asm.mov(Size::B64, Gpr::Rdx, field(state(offset_of!(HartState, jumps))));
+    // Times eight, the offset of the entry.
+    e.asm.alu_imm(Alu::And, Size::B32, Gpr::Rcx, ((JUMPS - 1) << (JUMP_SHIFT - 3)) as i32);
+    e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rax, entry(offset_of!(Jump, pc)));
     e.asm.jcc(Cc::Ne, miss);
-    if !e.flat {
+    if e.flat {
+        e.asm.jmp_rm(entry(offset_of!(Jump, code)));
+    } else {
+        e.asm.lea(Gpr::Rcx, entry(0));
         e.asm.mov(Size::B64, Gpr::Rdx, field(super::state::fetch_context()));
         e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rdx, Mem::at(Gpr::Rcx, offset_of!(Jump, context) as i32));
         e.asm.jcc(Cc::Ne, miss);
         e.asm.alu_imm(Alu::And, Size::B64, Gpr::Rax, -0x1000);
         e.asm.mov_store(Size::B64, field(state(offset_of!(HartState, page))), Gpr::Rax);
+        e.asm.jmp_rm(Mem::at(Gpr::Rcx, offset_of!(Jump, code) as i32));
     }
-    e.asm.jmp_rm(Mem::at(Gpr::Rcx, offset_of!(Jump, code) as i32));
     e.cold(move |e| {
         e.asm.bind(miss);
         e.asm.jmp_rm(leave_to);
@@ -202,14 +206,13 @@ fn branch(e: &mut Emitter<'_>, next: Option<u64>) {
         }
         return;
     }
+    let start = e.asm.offset();
     let condition = compare(e, condition(op), rs1, rs2);
     // Flags survive moves between registers and memory, but not much else.
     if next == Some(taken) {
-        let way = e.way_to(after);
-        e.asm.jcc(condition.inverse(), way);
+        e.branch(condition.inverse(), after, start);
     } else {
-        let way = e.way_to(taken);
-        e.asm.jcc(condition, way);
+        e.branch(condition, taken, start);
         if next != Some(after) {
             e.edge(after);
         }

@@ -8,23 +8,32 @@
 //!         cold paths
 //! ```
 //!
+//! Before that, instructions of a piece that belong together are folded into one ([`super::fold`]), and loads and stores are grouped ([`super::groups`]).
+//!
 //! To add an instruction, emit it in the module of its chapter; what none of them knows is executed by the interpreter's handler, by a call
 //! out of the unit.
 //!
 //! Rules for the modules:
-//! - `rax`, `rcx`, `rdx`, `xmm0` and `xmm1` are free inside one instruction; [`Emitter::read`] and [`Emitter::target`] say where guest registers are.
+//! - `rax`, `rcx`, `xmm0` and `xmm1` are free inside one instruction, and `rdx` in those that `may_assign_rdx` says no of; [`Emitter::read`] and [`Emitter::target`] say where guest registers are.
 //! - A guest register changes only after everything in the instruction that may fault or call out; then it may be recovered at any host address.
 //! - The budget is charged at the head of a piece. What leaves early takes a refund ([`Emitter::refund`]).
 //! - Host flags live inside one instruction only.
 
 use std::mem::offset_of;
+use std::sync::OnceLock;
 
-use codegen::x64::{Alu, Assembler, Cc, Gpr, Label, Mem, Rm, Size};
+use codegen::x64::{Alu, Assembler, Cc, Gpr, Label, Mem, Precision, Rm, Size};
 
-use super::gather::{Line, Piece, ends_piece, is_left_to_the_interpreter};
-use super::mapping::{BUDGET, Mapping, field, home};
+use super::flags;
+use super::flow::{self, Facts};
+use super::fold::{self, Folded};
+use super::gather::{Line, Piece, ends_piece, is_called_out, is_left_to_the_interpreter};
+use super::groups::{self, Role};
+use super::mapping::{BUDGET, Mapping, field, home, home_float};
 use super::options::Options;
+use super::spots::{self, Spot};
 use super::state::HartState;
+use super::words::{self, Words};
 use super::{atomic, bits, control, float, integer, memory};
 use crate::hart::Hart;
 use crate::hart::block::Block;
@@ -61,11 +70,20 @@ pub(crate) struct Exit {
     pub(crate) refund: i64,
     /// It is a region's.
     pub(crate) in_region: bool,
-    /// The one instruction to interpret.
-    pub(crate) block: Option<Block>,
+    /// The instruction to interpret, if it is for one.
+    bits: u32,
+    /// The same as a block, made when it is first needed, as most never are.
+    block: OnceLock<Box<Block>>,
 }
 
-// SAFETY: nothing of it changes once it is published; the block's cells are never set, since it has no links.
+impl Exit {
+    /// A block of the one instruction that is to be interpreted.
+    pub(crate) fn block(&self) -> &Block {
+        self.block.get_or_init(|| Box::new(single_block(self.bits)))
+    }
+}
+
+// SAFETY: nothing of it changes once it is published but what the lock guards; the block's cells are never set, since it has no links.
 unsafe impl Sync for Exit {}
 // SAFETY: it is tied to no thread; the block's pointers are into what it owns.
 unsafe impl Send for Exit {}
@@ -77,12 +95,14 @@ pub(super) struct Mark {
     pub(super) host: u32,
     pub(super) refund: u32,
     pub(super) place: u64,
+    pub(super) loose: float::Loose,
+    pub(super) words: Words,
 }
 
 /// A unit's code and what belongs to it.
 pub(super) struct Emitted {
     pub(super) code: Vec<u8>,
-    /// By rising offset.
+    /// By rising offset; none in a system machine, whose accesses find out for themselves where they lead.
     pub(super) marks: Vec<Mark>,
     #[expect(clippy::vec_box, reason = "the code holds their addresses")]
     pub(super) exits: Vec<Box<Exit>>,
@@ -109,6 +129,8 @@ pub(super) struct Emitter<'a> {
     pub(super) options: &'a Options,
     /// A user machine: addresses are absolute, memory is flat.
     pub(super) flat: bool,
+    /// Where flat memory ends.
+    pub(super) limit: u64,
     is_region: bool,
     /// The assignment inside the unit.
     unit_mapping: Mapping,
@@ -116,6 +138,12 @@ pub(super) struct Emitter<'a> {
     pub(super) mapping: Mapping,
     /// The instruction being emitted.
     pub(super) line: Line,
+    /// What it is among the accesses around it.
+    pub(super) role: Role,
+    /// Where it finds its last page, if it looks for that.
+    pub(super) spot: Option<u8>,
+    /// How many such places the unit has.
+    spots_count: usize,
     /// What was charged for it and for those after it in its piece.
     pub(super) refund: i64,
     /// Values of registers, as far as they are the same whenever control comes here.
@@ -125,6 +153,12 @@ pub(super) struct Emitter<'a> {
     /// Heads of the unit's pieces.
     heads: Vec<(u64, Label)>,
     marks: Vec<Mark>,
+    /// Which integer registers are words.
+    pub(super) words: Words,
+    /// How near flat memory the values of registers are.
+    pub(super) reach: memory::Reach,
+    /// Floating-point operations may be inline in all pieces: the region's entry has looked.
+    region_ready: bool,
     /// Floating-point registers.
     pub(super) held: float::Held,
     #[expect(clippy::vec_box, reason = "the code holds their addresses")]
@@ -139,24 +173,31 @@ pub(super) fn emit(
     entry: u64,
     kind: Kind,
     mapping: Mapping,
-    flat: bool,
+    flat: Option<u64>,
     options: &Options,
 ) -> Option<Emitted> {
     let first = pieces.first()?;
     let mut emitter = Emitter {
         asm: Assembler::new(),
         options,
-        flat,
+        flat: flat.is_some(),
+        limit: flat.unwrap_or(0),
         is_region: kind == Kind::Region,
         unit_mapping: mapping,
         mapping,
         line: *first.lines.first()?,
+        role: Role::Alone,
+        spot: None,
+        spots_count: 0,
         refund: 0,
         known: [None; 32],
         loops: pieces.iter().flat_map(super::regions::back_edges).collect(),
         heads: Vec::new(),
         marks: Vec::new(),
-        held: float::Held::default(),
+        words: Words::default(),
+        reach: memory::Reach::default(),
+        region_ready: false,
+        held: float::Held::new(mapping.vectors().count()),
         exits: Vec::new(),
         cold: Vec::new(),
     };
@@ -164,14 +205,25 @@ pub(super) fn emit(
         let label = emitter.asm.label();
         emitter.heads.push((piece.place, label));
     }
+    let bodies = emitter.bodies(pieces);
+    // A block's first instruction is long enough to be patched.
+    if kind == Kind::Region {
+        emitter.asm.entry();
+    }
     emitter.enter_mapping();
+    emitter.empty_spots();
+    let facts = if kind == Kind::Region { flow::facts(pieces, entry, flat.is_some()) } else { Vec::new() };
+    if let Some((piece, facts)) = pieces.iter().zip(&facts).find(|(piece, _)| piece.place == entry) {
+        emitter.check_entry(piece, *facts);
+    }
     if first.place != entry {
         let head = emitter.head(entry)?;
         emitter.asm.jmp(head);
     }
-    for (index, piece) in pieces.iter().enumerate() {
+    for (index, (piece, body)) in pieces.iter().zip(&bodies).enumerate() {
         let next = pieces.get(index + 1).map(|piece| piece.place);
-        emitter.piece(index, piece, next);
+        let facts = facts.get(index).copied().unwrap_or_default();
+        emitter.piece(index, piece, body, next, facts);
     }
     while !emitter.cold.is_empty() {
         for cold in std::mem::take(&mut emitter.cold) {
@@ -183,59 +235,168 @@ pub(super) fn emit(
     Some(Emitted { code, marks, exits, mapping })
 }
 
+/// A piece as it is emitted.
+struct Body {
+    folded: Folded,
+    roles: Vec<Role>,
+    spots: Vec<Option<u8>>,
+}
+
 impl Emitter<'_> {
-    fn piece(&mut self, index: usize, piece: &Piece, next: Option<u64>) {
+    /// What is emitted of each piece.
+    fn bodies(&mut self, pieces: &[Piece]) -> Vec<Body> {
+        let options = self.options;
+        let (may_fold, looks) = (options.fusion && options.bits, options.memory && !self.flat);
+        let body = |piece: &Piece| {
+            let folded = if may_fold { fold::fold(&piece.lines) } else { fold::nothing(&piece.lines) };
+            let roles = if looks && options.groups { groups::roles(&folded.lines, options.float) } else { Vec::new() };
+            Body { folded, roles, spots: Vec::new() }
+        };
+        let mut bodies: Vec<Body> = pieces.iter().map(body).collect();
+        if looks && options.spots && self.is_region {
+            let parts: Vec<_> = bodies.iter().map(|body| (&body.folded.lines[..], &body.roles[..])).collect();
+            let all = spots::choose(pieces, &parts);
+            self.spots_count = all.iter().flatten().flatten().count();
+            for (body, spots) in bodies.iter_mut().zip(all) {
+                body.spots = spots;
+            }
+        }
+        bodies
+    }
+
+    /// Control comes into the unit, which knows no last pages then.
+    pub(super) fn empty_spots(&mut self) {
+        for spot in 0..self.spots_count {
+            self.asm.mov_store_imm(Size::B64, memory::spot(spot, offset_of!(Spot, size)), 0);
+        }
+    }
+
+    /// Where a region is entered: the facts that its entry piece begins with must hold. If one does not, an instruction of the piece will trap.
+    fn check_entry(&mut self, piece: &Piece, facts: Facts) {
+        let has_float = self.options.float && piece.lines.iter().any(|line| float::is_inline(&line.instruction));
+        if facts == Facts::default() && !has_float {
+            return;
+        }
+        self.line = piece.lines[0];
+        let (out, trap) = (self.asm.label(), self.asm.label());
+        self.asm.alu_imm(Alu::Cmp, Size::B64, BUDGET, 1);
+        self.asm.jcc(Cc::L, out);
+        self.cold_exit(out, Reason::Budget, piece.place, 0);
+        self.refund = 0;
+        self.cold(move |emitter| {
+            emitter.asm.bind(trap);
+            emitter.leave_to_interpreter();
+        });
+        if has_float {
+            float::check_ready(self, trap);
+            self.region_ready = true;
+        }
+        for register in (0..32).filter(|register| facts.near >> register & 1 != 0) {
+            memory::check_near(self, register, trap);
+        }
+        for register in (0..32).filter(|register| facts.boxed >> register & 1 != 0) {
+            float::check_boxed(self, register, trap);
+        }
+    }
+
+    fn piece(&mut self, index: usize, piece: &Piece, body: &Body, next: Option<u64>, facts: Facts) {
         let label = self.heads[index].1;
         if self.loops.contains(&piece.place) {
             self.asm.align(LOOP_ALIGNMENT, 0);
         }
         self.asm.bind(label);
         self.known = [None; 32];
-        self.held.forget();
+        self.held.begin(facts.boxed, self.region_ready);
+        self.reach.begin(facts.near);
+        self.words = Words::default();
         let count = i32::try_from(piece.lines.len()).unwrap_or(i32::MAX);
         self.refund = count.into();
         self.line = piece.lines[0];
         self.mark();
         let out = self.asm.label();
-        self.asm.alu_imm(Alu::Sub, Size::B64, BUDGET, count);
+        if self.asm.offset() == 0 {
+            self.asm.alu_imm_long(Alu::Sub, BUDGET, count);
+        } else {
+            self.asm.alu_imm(Alu::Sub, Size::B64, BUDGET, count);
+        }
         self.asm.jcc(Cc::L, out);
         self.cold_exit(out, Reason::Budget, piece.place, count.into());
-        let mut lines = piece.lines.as_slice();
+        let Folded { lines, counts } = &body.folded;
+        let mut lines = lines.as_slice();
+        let mut at = 0;
         while let [line, rest @ ..] = lines {
             self.line = *line;
+            self.role = body.roles.get(at).copied().unwrap_or_default();
+            self.spot = body.spots.get(at).copied().flatten();
             self.mark();
-            if ends_piece(line.instruction.op) {
+            if ends_piece(&line.instruction) {
+                self.settle();
                 self.refund -= 1;
-                if is_left_to_the_interpreter(line.instruction.op) {
+                if is_left_to_the_interpreter(&line.instruction) {
                     self.refund += 1;
-                    self.leave_to_interpreter();
+                    // Such an instruction might switch floating point off, or change the rounding mode, which the entry of the region has looked at.
+                    if self.options.system && is_called_out(&line.instruction) && !self.region_ready {
+                        self.call_out();
+                        if next != Some(line.after()) {
+                            self.edge(line.after());
+                        }
+                    } else {
+                        self.leave_to_interpreter();
+                    }
                 } else {
                     control::emit(self, next);
                     self.mapping = self.unit_mapping;
                 }
                 return;
             }
-            let taken = if self.options.fusion { integer::fused(self, lines) } else { 0 };
+            let taken = if self.options.fusion { self.fused(lines) } else { 0 };
             let taken = if taken == 0 {
                 self.instruction();
                 1
             } else {
                 taken
             };
+            for line in lines.iter().take(taken) {
+                self.reach.follow(&line.instruction);
+                if taken > 1 {
+                    self.words.follow(&line.instruction);
+                }
+            }
             self.held.settle();
             lines = lines.get(taken..).unwrap_or(&rest[rest.len()..]);
-            self.refund -= i64::try_from(taken).unwrap_or(1);
+            self.refund -= counts.iter().skip(at).take(taken).sum::<i64>();
+            at += taken;
         }
+        self.settle();
         let end = piece.end();
         if next != Some(end) {
             self.edge(end);
         }
     }
 
+    /// Several instructions as one; how many, or none.
+    fn fused(&mut self, lines: &[Line]) -> usize {
+        match integer::fused(self, lines) {
+            0 if self.options.float => flags::fused_compare(self, lines),
+            taken => taken,
+        }
+    }
+
+    /// A piece ends: what comes next knows nothing of values that are not as the guest's.
+    fn settle(&mut self) {
+        float::tighten_all(self);
+        words::widen_all(self);
+    }
+
     /// One instruction that does not end a piece.
     fn instruction(&mut self) {
         let instruction = self.line.instruction;
         let known = integer::known(self, &instruction);
+        if self.options.words && words::emit(self, &instruction) {
+            self.known[usize::from(instruction.rd & 31)] = known;
+            return;
+        }
+        words::prepare(self, &instruction);
         let emitted = integer::emit(self, &instruction)
             || memory::emit(self, &instruction)
             || self.options.float && float::emit(self, &instruction)
@@ -243,20 +404,25 @@ impl Emitter<'_> {
             || self.options.bits && bits::emit(self, &instruction);
         if !emitted {
             self.call_out();
-            self.held.forget();
+            self.held.begin(0, self.region_ready);
+            self.words = Words::default();
         }
-        if !instruction.op.line().writes_float() {
+        self.words.follow(&instruction);
+        if !instruction.op.uses().writes_float() {
             self.known[usize::from(instruction.rd & 31)] = known;
         }
     }
 
-    /// Notes that what follows in the code belongs to the current instruction.
+    /// Notes that what follows in the code belongs to the current instruction: where the host's memory management may find that it cannot go on.
     fn mark(&mut self) {
+        if !self.flat {
+            return;
+        }
         let host = u32::try_from(self.asm.offset()).unwrap_or(u32::MAX);
         let refund = u32::try_from(self.refund).unwrap_or(0);
         // An instruction without code leaves no trace.
         self.marks.pop_if(|last| last.host == host);
-        self.marks.push(Mark { host, refund, place: self.line.place });
+        self.marks.push(Mark { host, refund, place: self.line.place, loose: self.held.loose, words: self.words });
     }
 
     // Registers.
@@ -364,8 +530,10 @@ impl Emitter<'_> {
     /// Emits something behind the unit's hot code.
     pub(super) fn cold(&mut self, emit: impl FnOnce(&mut Emitter<'_>) + 'static) {
         let (line, refund, mapping) = (self.line, self.refund, self.mapping);
+        let (loose, words) = (self.held.loose, self.words);
         self.cold.push(Box::new(move |emitter| {
             (emitter.line, emitter.refund, emitter.mapping) = (line, refund, mapping);
+            (emitter.held.loose, emitter.words) = (loose, words);
             emitter.mark();
             emit(emitter);
         }));
@@ -387,29 +555,29 @@ impl Emitter<'_> {
 
     /// The current instruction is executed by the interpreter, here; control goes on behind it unless the instruction traps.
     pub(super) fn call_out(&mut self) {
-        let Line { bits, place, .. } = self.line;
-        let block = Some(single_block(bits));
-        let exit =
-            Box::new(Exit { reason: Reason::Interpret, place, refund: self.refund, in_region: self.is_region, block });
         self.leave_mapping();
-        self.asm.mov_imm(Gpr::Rax, (&raw const *exit) as u64);
+        self.load_exit(Reason::Interpret, self.line.place, self.refund);
         self.asm.call_rm(field(offset_of!(Hart, translator) + offset_of!(HartState, call_out)));
         self.enter_mapping();
-        self.exits.push(exit);
     }
 
     /// The unit ends; the interpreter executes the current instruction.
     pub(super) fn leave_to_interpreter(&mut self) {
-        let Line { bits, place, .. } = self.line;
         self.leave_mapping();
-        self.exit(Reason::Interpret, place, self.refund, Some(single_block(bits)));
+        self.exit(Reason::Interpret, self.line.place, self.refund);
     }
 
     /// Leaves translated code. Registers are in the default assignment.
-    fn exit(&mut self, reason: Reason, place: u64, refund: i64, block: Option<Block>) {
-        let exit = Box::new(Exit { reason, place, refund, in_region: self.is_region, block });
-        self.asm.mov_imm(Gpr::Rax, (&raw const *exit) as u64);
+    fn exit(&mut self, reason: Reason, place: u64, refund: i64) {
+        self.load_exit(reason, place, refund);
         self.asm.jmp_rm(field(offset_of!(Hart, translator) + offset_of!(HartState, leave)));
+    }
+
+    /// The address of a new exit, for the current instruction, into `rax`.
+    fn load_exit(&mut self, reason: Reason, place: u64, refund: i64) {
+        let (bits, block) = (self.line.bits, OnceLock::new());
+        let exit = Box::new(Exit { reason, place, refund, in_region: self.is_region, bits, block });
+        self.asm.mov_imm(Gpr::Rax, (&raw const *exit) as u64);
         self.exits.push(exit);
     }
 
@@ -418,7 +586,7 @@ impl Emitter<'_> {
         self.cold(move |emitter| {
             emitter.asm.bind(label);
             emitter.leave_mapping();
-            emitter.exit(reason, place, refund, None);
+            emitter.exit(reason, place, refund);
         });
     }
 
@@ -429,18 +597,23 @@ impl Emitter<'_> {
         self.heads.iter().find(|(head, _)| *head == place).map(|(_, label)| *label)
     }
 
-    /// A label to jump to in order to go on at `place`.
-    pub(super) fn way_to(&mut self, place: u64) -> Label {
+    /// Goes on at `place` if `cc` holds, which the code from `compare` on has made the flags say. Everything charged has been executed.
+    pub(super) fn branch(&mut self, cc: Cc, place: u64, compare: usize) {
         if let Some(head) = self.head(place) {
-            return head;
+            return self.asm.jcc(cc, head);
         }
         let label = self.asm.label();
+        // Without registers to exchange, the branch itself can lead to the other unit.
+        if self.options.links && self.unit_mapping == Mapping::DEFAULT && (self.flat || place <= 0xfff) {
+            let site = self.asm.jcc_patchable(cc, label, compare);
+            return self.cold_exit(label, Reason::Link(site), place, 0);
+        }
+        self.asm.jcc(cc, label);
         self.cold(move |emitter| {
             emitter.asm.bind(label);
             emitter.leave_mapping();
             emitter.link(place);
         });
-        label
     }
 
     /// Goes on at `place`. Everything charged has been executed.
@@ -461,14 +634,14 @@ impl Emitter<'_> {
             return;
         }
         if !self.options.links {
-            self.exit(Reason::Find, place, 0, None);
+            self.exit(Reason::Find, place, 0);
             return;
         }
         let unlinked = self.asm.label();
         let site = self.asm.jmp_patchable(unlinked);
         self.cold(move |emitter| {
             emitter.asm.bind(unlinked);
-            emitter.exit(Reason::Link(site), place, 0, None);
+            emitter.exit(Reason::Link(site), place, 0);
         });
     }
 
@@ -479,6 +652,8 @@ impl Emitter<'_> {
 
     /// From the unit's own assignment to the default.
     pub(super) fn leave_mapping(&mut self) {
+        float::tighten_to_leave(self);
+        words::widen_all(self);
         self.exchange(self.mapping, Mapping::DEFAULT);
     }
 
@@ -497,6 +672,14 @@ impl Emitter<'_> {
         for (register, host) in to.pairs() {
             if from.get(register) != Some(host) {
                 self.asm.mov(Size::B64, host, home(register));
+            }
+        }
+        if from != to {
+            for (register, host) in from.vectors() {
+                self.asm.store_scalar(Precision::Double, home_float(register), host);
+            }
+            for (register, host) in to.vectors() {
+                self.asm.load_scalar(Precision::Double, host, home_float(register));
             }
         }
     }

@@ -1,62 +1,35 @@
 //! F and D by the host's scalar instructions, exact to the bit and to the flag.
 //!
-//! **Flags.** Host and guest agree on which operation raises what, underflow after rounding included. So in translated code the flags in MXCSR are the
-//! guest's: the way in loads them, the way out adds them to `fflags` ([`to_mxcsr`], [`from_mxcsr`]). They are loaded and not just cleared, since a flag that
-//! is raised for the first time costs the processor an assist.
+//! **Flags.** Those of the guest are in MXCSR: [`super::flags`].
 //!
 //! **NaNs.** Results that are NaNs become the canonical one on a cold path; of fused operations the interpreter does them again, because a
-//! host raises no flag for infinity times zero plus a quiet NaN.
+//! host raises no flag for infinity times zero plus a quiet NaN. Results in registers of their own may stay [`Loose`] for a while: which NaN it is matters only
+//! when bits are stored or moved, where the unit is left, and to traps.
 //!
 //! **Rounding.** Inline is round-to-nearest, and conversions to integers towards zero. A unit is left to the interpreter where `frm` is anything else,
 //! where `mstatus.FS` is not dirty, and where a single is not NaN-boxed.
 //!
-//! **Registers.** Those of the guest live in the hart. Within a piece, values that were read or written stay in `xmm2` to `xmm15` as well, which saves the
-//! loads but not the stores: traps and calls out find everything in the hart, and a call out loads again what was held ([`Held`]).
+//! **Registers.** In a region, those used most have vector registers of their own ([`Mapping`](super::mapping::Mapping)), with all 64 bits as the guest has
+//! them; the host's operations on singles keep the upper half of their first operand, and so its box. The others live in the hart. Within a piece, values of
+//! those that were read or written stay in the remaining vector registers as well, which saves the loads but not the stores: traps and calls out find
+//! everything in the hart, and a call out loads again what was held ([`Held`]).
 
 #![allow(clippy::cast_possible_truncation, reason = "constants of a few bits")]
 
 use std::mem::offset_of;
 
-use codegen::x64::{Alu, Cc, Fma, Gpr, Label, Logic, Mem, Precision, Scalar, Size, Xmm};
+use codegen::x64::{Alu, Cc, Fma, Gpr, Label, Logic, Mem, Precision, Scalar, Shift, Size, Xmm};
 
 use super::emit::Emitter;
-use super::mapping::field;
+use super::flags;
+use super::gather;
+use super::mapping::{VECTORS, field, home_float as home};
 use super::memory::{self, Kind};
+use super::state::HartState;
 use crate::hart::Hart;
 use crate::hart::csr::Csrs;
 use crate::hart::status::mstatus;
 use crate::isa::{Instruction, Op};
-
-/// All exceptions masked, round to nearest, and the flag of subnormal operands set, which the guest does not have.
-const MXCSR_CLEAR: u32 = 0x1f82;
-/// MXCSR outside of translated code: all flags set.
-pub(super) const MXCSR_AT_REST: u32 = 0x1fbf;
-
-/// Bits of `fflags` beside those of MXCSR.
-const FLAGS: [(u32, u32); 5] = [(1, 0x20), (2, 0x10), (4, 0x08), (8, 0x04), (16, 0x01)];
-
-const TO_MXCSR: [u32; 32] = {
-    let mut table = [MXCSR_CLEAR; 32];
-    let mut i = 0;
-    while i < 32 * 5 {
-        let (guest, host) = FLAGS[i % 5];
-        if (i / 5) as u32 & guest != 0 {
-            table[i / 5] |= host;
-        }
-        i += 1;
-    }
-    table
-};
-
-/// MXCSR with these flags accrued.
-pub(super) fn to_mxcsr(fflags: u32) -> u32 {
-    TO_MXCSR[(fflags & 31) as usize]
-}
-
-/// The accrued flags in MXCSR.
-pub(super) fn from_mxcsr(mxcsr: u32) -> u32 {
-    FLAGS.iter().fold(0, |flags, (guest, host)| if mxcsr & host == 0 { flags } else { flags | guest })
-}
 
 /// The first vector register that holds a guest register; those below are temporaries.
 const FIRST: u8 = 2;
@@ -65,10 +38,56 @@ const COUNT: usize = 14;
 /// Which guest register each vector register holds, and how much of it.
 type Slots = [Option<(u8, Precision)>; COUNT];
 
+/// Guest registers in vector registers that may hold another NaN than the canonical one, which the guest has: by their precision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Loose {
+    single: u32,
+    double: u32,
+}
+
+impl Loose {
+    fn all(self) -> u32 {
+        self.single | self.double
+    }
+
+    fn without(self, registers: u32) -> Self {
+        Self { single: self.single & !registers, double: self.double & !registers }
+    }
+
+    fn precision(self, register: u8) -> Precision {
+        if self.single >> register & 1 != 0 { Precision::Single } else { Precision::Double }
+    }
+
+    /// What guest register `register` is, of which `bits` are in its vector register.
+    pub(super) fn exact(self, register: u8, bits: u64) -> u64 {
+        #[allow(clippy::cast_possible_truncation, reason = "the low half is the single")]
+        let single = bits as u32;
+        if self.single >> register & 1 != 0 && f32::from_bits(single).is_nan() {
+            NAN_SINGLE
+        } else if self.double >> register & 1 != 0 && f64::from_bits(bits).is_nan() {
+            NAN_DOUBLE
+        } else {
+            bits
+        }
+    }
+}
+
+/// The canonical NaNs; that of singles in its box.
+const NAN_SINGLE: u64 = 0xffff_ffff_7fc0_0000;
+const NAN_DOUBLE: u64 = 0x7ff8_0000_0000_0000;
+
+fn bits(registers: u32) -> impl Iterator<Item = u8> {
+    (0..32).filter(move |register| registers >> register & 1 != 0)
+}
+
 /// What is known about floating-point registers at this place of a piece.
-#[derive(Default)]
 pub(super) struct Held {
+    pub(super) loose: Loose,
+    /// By register: those that are no NaNs if it is none, since it was computed from them as they still are.
+    covers: [u32; 32],
     slots: Slots,
+    /// How many of them there are.
+    count: usize,
     /// The slot to give away next.
     next: usize,
     /// Slots that the current instruction uses.
@@ -82,9 +101,43 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Nothing is known any more.
-    pub(super) fn forget(&mut self) {
-        (self.slots, self.boxed, self.busy, self.ready) = ([None; COUNT], 0, 0, false);
+    /// `assigned` vector registers are not to be used.
+    pub(super) fn new(assigned: usize) -> Self {
+        let count = COUNT - assigned.min(VECTORS.into());
+        let (loose, covers) = (Loose::default(), [0; 32]);
+        Self {
+            loose,
+            covers,
+            slots: [None; COUNT],
+            count,
+            next: 0,
+            busy: 0,
+            boxed: 0,
+            ready: false,
+            history: Vec::new(),
+        }
+    }
+
+    /// A piece begins, or anything may have happened: nothing is known but this.
+    pub(super) fn begin(&mut self, boxed: u32, ready: bool) {
+        (self.slots, self.boxed, self.busy, self.ready) = ([None; COUNT], boxed, 0, ready);
+        self.loose = Loose::default();
+    }
+
+    /// A register gets a new value.
+    fn redefine(&mut self, register: u8) {
+        let bit = 1 << register;
+        self.loose = self.loose.without(bit);
+        self.covers[usize::from(register)] = 0;
+        for covers in &mut self.covers {
+            *covers &= !bit;
+        }
+    }
+
+    /// What is no NaN if what is computed from `sources` is none.
+    fn covered(&self, sources: &[u8]) -> u32 {
+        let of = |register: &u8| 1 << register | self.covers[usize::from(*register)];
+        self.loose.all() & sources.iter().map(of).fold(0, |all, covered| all | covered)
     }
 
     /// An instruction ends.
@@ -106,10 +159,10 @@ impl Held {
     /// A vector register that the instruction does not use yet.
     fn fresh(&mut self) -> Xmm {
         while self.busy & 1 << self.next != 0 {
-            self.next = (self.next + 1) % COUNT;
+            self.next = (self.next + 1) % self.count;
         }
         let index = self.next;
-        self.next = (index + 1) % COUNT;
+        self.next = (index + 1) % self.count;
         self.busy |= 1 << index;
         self.slots[index] = None;
         slot(index)
@@ -137,12 +190,7 @@ pub(super) fn reload(e: &mut Emitter<'_>, number: usize) {
     }
 }
 
-/// Guest register `f` in the hart.
-fn home(register: u8) -> Mem {
-    field(offset_of!(Hart, f) + 8 * usize::from(register & 31))
-}
-
-/// The upper half of the same.
+/// The upper half of guest register `f` in the hart.
 fn home_upper(register: u8) -> Mem {
     field(offset_of!(Hart, f) + 8 * usize::from(register & 31) + 4)
 }
@@ -193,6 +241,11 @@ pub(super) fn emit(e: &mut Emitter<'_>, i: &Instruction) -> bool {
         FmvXW | FmvXD => move_out(e, i),
         FmvWX => move_in(e, i, Single),
         FmvDX => move_in(e, i, Double),
+        Csrrs if gather::reads_flags(i) => {
+            ready(e);
+            flags::read_flags(e, i.rd);
+        }
+        Csrrw if gather::writes_flags(i) => flags::exchange_flags(e, i),
         _ => return false,
     }
     true
@@ -209,14 +262,19 @@ fn leave(e: &mut Emitter<'_>) -> Label {
 }
 
 /// Once in a piece: the state must be dirty, as instructions would make it, and dynamic rounding to nearest.
-fn ready(e: &mut Emitter<'_>) {
+pub(super) fn ready(e: &mut Emitter<'_>) {
     if std::mem::replace(&mut e.held.ready, true) {
         return;
     }
+    let out = leave(e);
+    check_ready(e, out);
+}
+
+/// As [`ready`]: jumps to `out` if it is not so.
+pub(super) fn check_ready(e: &mut Emitter<'_>, out: Label) {
     // A field of one byte.
     const FS: i32 = (mstatus::FS >> 8) as i32;
     let csrs = offset_of!(Hart, csrs);
-    let out = leave(e);
     e.asm.movzx(Gpr::Rax, Size::B8, field(csrs + offset_of!(Csrs, mstatus) + 1));
     e.asm.alu_imm(Alu::And, Size::B32, Gpr::Rax, FS);
     e.asm.alu_imm(Alu::Cmp, Size::B32, Gpr::Rax, FS);
@@ -225,8 +283,50 @@ fn ready(e: &mut Emitter<'_>) {
     e.asm.jcc(Cc::Ne, out);
 }
 
-/// The value of a guest register, not to be changed. Singles are unboxed.
-fn read(e: &mut Emitter<'_>, register: u8, precision: Precision) -> Xmm {
+/// Jumps to `out` if a guest register does not hold a NaN-boxed single.
+pub(super) fn check_boxed(e: &mut Emitter<'_>, register: u8, out: Label) {
+    match e.mapping.vector(register) {
+        Some(xmm) => {
+            e.asm.mov_from_xmm(Size::B64, Gpr::Rax, xmm);
+            e.asm.shift(Shift::Sar, Size::B64, Gpr::Rax, 32);
+            e.asm.alu_imm(Alu::Cmp, Size::B32, Gpr::Rax, -1);
+        }
+        None => e.asm.alu_imm(Alu::Cmp, Size::B32, home_upper(register), -1),
+    }
+    e.asm.jcc(Cc::Ne, out);
+}
+
+/// Whether [`emit`] needs what [`ready`] checks.
+pub(super) fn is_inline(i: &Instruction) -> bool {
+    let uses = i.op.uses();
+    uses.writes_float() || uses.reads_float().contains(&true)
+}
+
+/// Where to compute the new value of a guest register, if operands may be overwritten: its own vector register, or another.
+fn target(e: &mut Emitter<'_>, register: u8) -> Xmm {
+    match e.mapping.vector(register) {
+        Some(xmm) => xmm,
+        None => e.held.fresh(),
+    }
+}
+
+/// A single in `xmm` has zeroes above it: it gets its box, if that is to be the register of `rd`.
+fn boxed(e: &mut Emitter<'_>, rd: u8, xmm: Xmm, precision: Precision) {
+    if precision == Precision::Single && e.mapping.vector(rd).is_some() {
+        e.asm.logic_of(Logic::Or, xmm, xmm, field(offset_of!(Hart, translator) + offset_of!(HartState, boxes)));
+    }
+}
+
+/// The value of a guest register, not to be changed. Singles have anything above them.
+pub(super) fn read(e: &mut Emitter<'_>, register: u8, precision: Precision) -> Xmm {
+    if let Some(xmm) = e.mapping.vector(register) {
+        if precision == Precision::Single && e.held.boxed & 1 << register == 0 {
+            let out = leave(e);
+            check_boxed(e, register, out);
+            e.held.boxed |= 1 << register;
+        }
+        return xmm;
+    }
     if let Some((xmm, held)) = e.held.holds(register)
         && held == precision
     {
@@ -235,8 +335,7 @@ fn read(e: &mut Emitter<'_>, register: u8, precision: Precision) -> Xmm {
     }
     if precision == Precision::Single && e.held.boxed & 1 << register == 0 {
         let out = leave(e);
-        e.asm.alu_imm(Alu::Cmp, Size::B32, home_upper(register), -1);
-        e.asm.jcc(Cc::Ne, out);
+        check_boxed(e, register, out);
         e.held.boxed |= 1 << register;
     }
     let xmm = e.held.fresh();
@@ -245,8 +344,19 @@ fn read(e: &mut Emitter<'_>, register: u8, precision: Precision) -> Xmm {
     xmm
 }
 
-/// The new value of a guest register is in `xmm`, which was fresh.
+/// The new value of a guest register is in `xmm`, which was fresh or its own. If it has a vector register, singles are boxed.
 fn write(e: &mut Emitter<'_>, register: u8, xmm: Xmm, precision: Precision) {
+    if let Some(own) = e.mapping.vector(register) {
+        if own != xmm {
+            e.asm.movaps(own, xmm);
+        }
+        e.held.redefine(register);
+        match precision {
+            Precision::Double => e.held.boxed &= !(1 << register),
+            Precision::Single => e.held.boxed |= 1 << register,
+        }
+        return;
+    }
     e.asm.store_scalar(precision, home(register), xmm);
     match precision {
         Precision::Double => e.held.boxed &= !(1 << register),
@@ -268,10 +378,80 @@ fn canonical(e: &mut Emitter<'_>, xmm: Xmm, precision: Precision) {
     e.asm.bind(back);
     e.cold(move |e| {
         e.asm.bind(nan);
-        let bits = if precision == Precision::Single { 0x7fc0_0000 } else { 0x7ff8_0000_0000_0000 };
-        constant(e, xmm, bits, precision);
+        become_nan(e, xmm, precision);
         e.asm.jmp(back);
     });
+}
+
+fn become_nan(e: &mut Emitter<'_>, xmm: Xmm, precision: Precision) {
+    let bits = if precision == Precision::Single { NAN_SINGLE } else { NAN_DOUBLE };
+    constant(e, xmm, bits, Precision::Double);
+}
+
+/// The result of arithmetic on `sources` is in `xmm`, which was fresh or the register's own, and if it is a NaN, it is any.
+fn result(e: &mut Emitter<'_>, rd: u8, sources: &[u8], xmm: Xmm, precision: Precision) {
+    let covered = e.held.covered(sources);
+    if e.mapping.vector(rd).is_none() {
+        canonical(e, xmm, precision);
+        write(e, rd, xmm, precision);
+        return;
+    }
+    write(e, rd, xmm, precision);
+    e.held.covers[usize::from(rd)] = covered & !(1 << rd);
+    match precision {
+        Precision::Single => e.held.loose.single |= 1 << rd,
+        Precision::Double => e.held.loose.double |= 1 << rd,
+    }
+}
+
+/// From here on, these guest registers hold just what the guest has. Uses `rax` where one is a NaN.
+fn tighten(e: &mut Emitter<'_>, registers: u32) {
+    for register in bits(registers & e.held.loose.all()) {
+        let Some(xmm) = e.mapping.vector(register).filter(|_| e.held.loose.all() >> register & 1 != 0) else {
+            continue;
+        };
+        let loose = e.held.loose;
+        let precision = loose.precision(register);
+        let together = (1 << register | e.held.covers[usize::from(register)]) & loose.all();
+        let (nan, back) = (e.asm.label(), e.asm.label());
+        e.asm.ucomis(precision, xmm, xmm);
+        e.asm.jcc(Cc::P, nan);
+        e.asm.bind(back);
+        e.cold(move |e| {
+            e.asm.bind(nan);
+            tighten_here(e, together);
+            e.asm.jmp(back);
+        });
+        e.held.loose = loose.without(together);
+    }
+}
+
+/// As [`tighten`], in the way: for cold paths. Nothing else is known to be different behind it.
+fn tighten_here(e: &mut Emitter<'_>, registers: u32) {
+    for register in bits(registers & e.held.loose.all()) {
+        let Some(xmm) = e.mapping.vector(register) else { continue };
+        let precision = e.held.loose.precision(register);
+        let number = e.asm.label();
+        e.asm.ucomis(precision, xmm, xmm);
+        e.asm.jcc(Cc::Np, number);
+        become_nan(e, xmm, precision);
+        e.asm.bind(number);
+    }
+}
+
+/// The assignment is about to be left.
+pub(super) fn tighten_to_leave(e: &mut Emitter<'_>) {
+    tighten_here(e, !0);
+}
+
+/// A piece ends: what comes next knows of nothing that is loose.
+pub(super) fn tighten_all(e: &mut Emitter<'_>) {
+    // Those that cover most first, since that is what they are for.
+    while e.held.loose != Loose::default() {
+        let loose = e.held.loose.all();
+        let widest = bits(loose).max_by_key(|register| (e.held.covers[usize::from(*register)] & loose).count_ones());
+        tighten(e, widest.map_or(loose, |register| 1 << register));
+    }
 }
 
 /// A constant's bits into a vector register. Uses `rax`.
@@ -287,8 +467,9 @@ fn bytes(precision: Precision) -> Size {
 fn load(e: &mut Emitter<'_>, i: &Instruction, precision: Precision) {
     ready(e);
     let (mem, done) = memory::locate(e, i.rs1, i.imm, bytes(precision), Kind::Read);
-    let target = e.held.fresh();
+    let target = target(e, i.rd);
     e.asm.load_scalar(precision, target, mem);
+    boxed(e, i.rd, target, precision);
     // Behind a call out the box is there as well.
     write(e, i.rd, target, precision);
     if let Some(done) = done {
@@ -298,8 +479,10 @@ fn load(e: &mut Emitter<'_>, i: &Instruction, precision: Precision) {
 
 fn store(e: &mut Emitter<'_>, i: &Instruction, precision: Precision) {
     ready(e);
+    tighten(e, 1 << i.rs2);
     let (mem, done) = memory::locate(e, i.rs1, i.imm, bytes(precision), Kind::Write);
-    match e.held.holds(i.rs2) {
+    let own = e.mapping.vector(i.rs2).map(|xmm| (xmm, precision));
+    match own.or_else(|| e.held.holds(i.rs2)) {
         // The low half is there in any case, and stores take the bits as they are.
         Some((xmm, held)) if held == precision || precision == Precision::Single => {
             e.asm.store_scalar(precision, mem, xmm);
@@ -317,19 +500,17 @@ fn store(e: &mut Emitter<'_>, i: &Instruction, precision: Precision) {
 fn binary(e: &mut Emitter<'_>, i: &Instruction, op: Scalar, precision: Precision) {
     ready(e);
     let (a, b) = (read(e, i.rs1, precision), read(e, i.rs2, precision));
-    let target = e.held.fresh();
+    let target = target(e, i.rd);
     e.asm.scalar_of(op, precision, target, a, b);
-    canonical(e, target, precision);
-    write(e, i.rd, target, precision);
+    result(e, i.rd, &[i.rs1, i.rs2], target, precision);
 }
 
 fn root(e: &mut Emitter<'_>, i: &Instruction, precision: Precision) {
     ready(e);
     let a = read(e, i.rs1, precision);
-    let target = e.held.fresh();
+    let target = target(e, i.rd);
     e.asm.scalar_of(Scalar::Sqrt, precision, target, a, a);
-    canonical(e, target, precision);
-    write(e, i.rd, target, precision);
+    result(e, i.rd, &[i.rs1], target, precision);
 }
 
 fn fused(e: &mut Emitter<'_>, i: &Instruction, op: Fma, precision: Precision) {
@@ -342,6 +523,7 @@ fn fused(e: &mut Emitter<'_>, i: &Instruction, op: Fma, precision: Precision) {
     e.asm.fma_213(op, precision, target, b, c);
     e.asm.ucomis(precision, target, target);
     e.asm.jcc(Cc::P, slow);
+    e.held.loose = e.held.loose.without(e.held.covered(&[i.rs1, i.rs2, i.rs3]));
     write(e, i.rd, target, precision);
     e.asm.bind(done);
 }
@@ -371,6 +553,7 @@ fn extreme(e: &mut Emitter<'_>, i: &Instruction, op: Scalar, precision: Precisio
 fn signs(e: &mut Emitter<'_>, i: &Instruction, precision: Precision) {
     use Op::*;
     ready(e);
+    tighten(e, 1 << i.rs1 | 1 << i.rs2);
     let (a, b) = (read(e, i.rs1, precision), read(e, i.rs2, precision));
     let target = e.held.fresh();
     let sign = if precision == Precision::Single { 1 << 31 } else { 1 << 63 };
@@ -426,8 +609,8 @@ fn format(e: &mut Emitter<'_>, i: &Instruction, from: Precision, to: Precision) 
     let target = e.held.fresh();
     e.asm.logic(Logic::Xor, target, target);
     e.asm.cvt_format(from, target, a);
-    canonical(e, target, to);
-    write(e, i.rd, target, to);
+    boxed(e, i.rd, target, to);
+    result(e, i.rd, &[i.rs1], target, to);
 }
 
 fn from_integer(e: &mut Emitter<'_>, i: &Instruction, precision: Precision) {
@@ -452,6 +635,7 @@ fn from_integer(e: &mut Emitter<'_>, i: &Instruction, precision: Precision) {
             e.asm.cvt_from_integer(precision, Size::B64, target, source);
         }
     }
+    boxed(e, i.rd, target, precision);
     write(e, i.rd, target, precision);
     e.asm.bind(done);
 }
@@ -502,8 +686,10 @@ fn to_integer(e: &mut Emitter<'_>, i: &Instruction, precision: Precision) {
 
 fn move_out(e: &mut Emitter<'_>, i: &Instruction) {
     ready(e);
+    tighten(e, 1 << i.rs1);
     let target = e.target(i.rd, Gpr::Rax);
-    match (i.op, e.held.holds(i.rs1)) {
+    let own = e.mapping.vector(i.rs1).map(|xmm| (xmm, Precision::Double));
+    match (i.op, own.or_else(|| e.held.holds(i.rs1))) {
         (Op::FmvXW, Some((xmm, _))) => {
             e.asm.mov_from_xmm(Size::B32, Gpr::Rax, xmm);
             e.asm.movsx(target, Size::B32, Gpr::Rax);
@@ -518,7 +704,8 @@ fn move_out(e: &mut Emitter<'_>, i: &Instruction) {
 fn move_in(e: &mut Emitter<'_>, i: &Instruction, precision: Precision) {
     ready(e);
     let source = e.read(i.rs1, Gpr::Rax);
-    let target = e.held.fresh();
+    let target = target(e, i.rd);
     e.asm.mov_to_xmm(bytes(precision), target, source);
+    boxed(e, i.rd, target, precision);
     write(e, i.rd, target, precision);
 }

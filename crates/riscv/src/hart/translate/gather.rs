@@ -3,6 +3,7 @@
 //! Addresses here are *places*: in system machines offsets from the beginning of the page that the code is in, in user machines absolute addresses.
 //! A piece is a basic block. A unit's code in system machines lies in one page, since where the next one is depends on the translation.
 
+use crate::hart::csr::number;
 use crate::hart::interpreter::ends_block;
 use crate::isa::{Instruction, Op, decode};
 
@@ -50,19 +51,41 @@ pub(super) fn is_branch(op: Op) -> bool {
     matches!(op, Op::Beq | Op::Bne | Op::Blt | Op::Bge | Op::Bltu | Op::Bgeu)
 }
 
-/// Whether nothing of the piece comes after `op`: control may go elsewhere, or what follows may mean something else.
-pub(super) fn ends_piece(op: Op) -> bool {
-    is_branch(op) || matches!(op, Op::Jal | Op::Jalr) || is_left_to_the_interpreter(op)
+/// Whether nothing of the piece comes after an instruction: control may go elsewhere, or what follows may mean something else.
+pub(super) fn ends_piece(i: &Instruction) -> bool {
+    is_branch(i.op) || matches!(i.op, Op::Jal | Op::Jalr) || is_left_to_the_interpreter(i)
 }
 
-/// Whether `op` ends a unit, and is executed by the interpreter: all that ends a block there, but jumps.
-pub(super) fn is_left_to_the_interpreter(op: Op) -> bool {
+/// Whether an instruction ends a unit, and is executed by the interpreter: all that ends a block there, but jumps, and but for accesses to
+/// floating-point flags.
+pub(super) fn is_left_to_the_interpreter(i: &Instruction) -> bool {
     use Op::*;
-    ends_block(op) && !matches!(op, Jal | Jalr | Beq | Bne | Blt | Bge | Bltu | Bgeu)
+    ends_block(i.op)
+        && !matches!(i.op, Jal | Jalr | Beq | Bne | Blt | Bge | Bltu | Bgeu)
+        && !reads_flags(i)
+        && !writes_flags(i)
 }
+
+/// Whether an instruction that is left to the interpreter mostly changes nothing of what comes next, so that a unit may go on behind it.
+pub(super) fn is_called_out(i: &Instruction) -> bool {
+    use Op::*;
+    matches!(i.op, Csrrw | Csrrs | Csrrc | Csrrwi | Csrrsi | Csrrci | SfenceVma | SinvalVma)
+}
+
+/// `frflags`: reads the accrued floating-point exceptions.
+pub(super) fn reads_flags(i: &Instruction) -> bool {
+    i.op == Op::Csrrs && i.imm == FFLAGS && i.rs1 == 0
+}
+
+/// `fsflags`: exchanges them.
+pub(super) fn writes_flags(i: &Instruction) -> bool {
+    i.op == Op::Csrrw && i.imm == FFLAGS
+}
+
+const FFLAGS: i32 = number::FFLAGS as i32;
 
 /// Where instructions come from.
-pub(super) trait Source {
+pub(in crate::hart) trait Source {
     /// The bits of the instruction at a place, or `None` if they are not all in reach.
     fn bits(&self, place: u64) -> Option<u32>;
 }
@@ -75,7 +98,7 @@ pub(super) fn piece(source: &impl Source, place: u64) -> Option<Piece> {
         let Some((bits, instruction)) = source.bits(at).and_then(|bits| Some((bits, decode(bits)?))) else { break };
         let line = Line { place: at, bits, instruction };
         piece.lines.push(line);
-        if ends_piece(instruction.op) {
+        if ends_piece(&instruction) {
             break;
         }
         at = line.after();

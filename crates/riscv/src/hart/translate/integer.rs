@@ -185,7 +185,8 @@ pub(super) fn emit(e: &mut Emitter<'_>, i: &Instruction) -> bool {
     true
 }
 
-fn is_here(op: Op) -> bool {
+/// Whether [`emit`] knows it: then it can neither trap nor be called out.
+pub(super) fn is_here(op: Op) -> bool {
     use Op::*;
     matches!(
         op,
@@ -464,32 +465,6 @@ pub(super) fn fused(e: &mut Emitter<'_>, lines: &[Line]) -> usize {
         return 0;
     }
     match (a.op, b.op) {
-        // A value without its upper half, shifted.
-        (Op::Slli, Op::Srli) if a.imm == 32 && b.imm >= 32 && a.rs1 != 0 => {
-            let target = e.target(a.rd, Gpr::Rax);
-            let source = e.rm(a.rs1);
-            e.asm.mov(Size::B32, target, source);
-            if b.imm > 32 {
-                e.asm.shift(Shift::Shr, Size::B32, target, amount(b.imm - 32));
-            }
-            e.write(a.rd, target);
-        }
-        (Op::Slli, Op::Srli | Op::Srai) if a.imm == 48 && b.imm == 48 && a.rs1 != 0 => {
-            let target = e.target(a.rd, Gpr::Rax);
-            let source = e.rm(a.rs1);
-            if b.op == Op::Srli {
-                e.asm.movzx(target, Size::B16, source);
-            } else {
-                e.asm.movsx(target, Size::B16, source);
-            }
-            e.write(a.rd, target);
-        }
-        (Op::Slli, Op::Srai) if a.imm == 56 && b.imm == 56 && a.rs1 != 0 => {
-            let target = e.target(a.rd, Gpr::Rax);
-            let source = e.rm(a.rs1);
-            e.asm.movsx(target, Size::B8, source);
-            e.write(a.rd, target);
-        }
         // The first half of an address or a constant is not needed by itself.
         (Op::Lui | Op::Auipc, Op::Addi | Op::Addiw) => {
             let half = known(e, &a);
@@ -508,10 +483,8 @@ pub(super) fn fused(e: &mut Emitter<'_>, lines: &[Line]) -> usize {
                 None => return 0,
             }
             e.set_known(a.rd, whole);
-            return 2;
+            2
         }
-        _ => return 0,
+        _ => 0,
     }
-    e.set_known(a.rd, None);
-    2
 }

@@ -8,13 +8,15 @@
 //! | `r15` | the hart, plus [`BIAS`] |
 //! | `r14` | the budget: instructions left in the slice |
 //! | `rsp` | host return address, then the guest address that it stands for: see the return stack in [`super::control`] |
-//! | `rax`, `rcx`, `rdx` | temporaries inside one instruction |
+//! | `rax`, `rcx` | temporaries inside one instruction |
+//! | `rdx` | the same, or one more guest register in regions that can do without: [`may_assign_rdx`] |
 //! | `xmm0`, `xmm1` | the same |
-//! | others | guest registers |
+//! | others | guest registers; vector registers that are not assigned hold them for a while |
 
-use codegen::x64::{Gpr, Mem};
+use codegen::x64::{Gpr, Mem, Xmm};
 
 use crate::hart::Hart;
+use crate::isa::{Extension, Instruction, Op};
 
 /// Where `r15` points inside the hart: the integer registers are then within a signed byte of it.
 pub(super) const BIAS: i32 = 128;
@@ -29,9 +31,22 @@ pub(super) fn field(offset: usize) -> Mem {
     Mem::at(HART, i32::try_from(offset).unwrap_or(i32::MAX) - BIAS)
 }
 
+/// Guest register `f` in the hart.
+pub(super) fn home_float(register: u8) -> Mem {
+    field(std::mem::offset_of!(Hart, f) + 8 * usize::from(register & 31))
+}
+
 /// Guest register `x` in the hart.
 pub(super) fn home(register: u8) -> Mem {
     field(std::mem::offset_of!(Hart, x) + 8 * usize::from(register & 31))
+}
+
+/// Whether the host code for an instruction leaves `rdx` alone. Accesses to memory do so in user machines only.
+pub(super) fn may_assign_rdx(i: &Instruction) -> bool {
+    use Op::*;
+    let divides = matches!(i.op, Div | Divu | Rem | Remu | Divw | Divuw | Remw | Remuw | Mulh | Mulhu | Mulhsu);
+    let chooses = matches!(i.op, CzeroEqz | CzeroNez | Csrrw);
+    !divides && !chooses && i.op.line().extension != Extension::A
 }
 
 /// An assignment of guest registers to host registers.
@@ -39,7 +54,12 @@ pub(super) fn home(register: u8) -> Mem {
 pub(crate) struct Mapping {
     /// By guest register.
     x: [Option<Gpr>; 32],
+    /// The vector register by floating-point register; 0 for none.
+    f: [u8; 32],
 }
+
+/// Vector registers that a unit's own assignment may use: the last ones.
+pub(super) const VECTORS: u8 = 10;
 
 impl Mapping {
     /// The pairs of the assignment at links, and of all units that are not regions: what compilers use most.
@@ -64,7 +84,7 @@ impl Mapping {
             x[Self::PINNED[i].0 as usize] = Some(Self::PINNED[i].1);
             i += 1;
         }
-        Self { x }
+        Self { x, f: [0; 32] }
     };
 
     /// The host register of an integer register.
@@ -77,7 +97,33 @@ impl Mapping {
         self.x[usize::from(register & 31)] = self.x[usize::from(other & 31)].take();
     }
 
-    /// All pairs.
+    /// Gives `register` a host register that no other has.
+    pub(super) fn assign(&mut self, register: u8, host: Gpr) {
+        self.x[usize::from(register & 31)] = Some(host);
+    }
+
+    /// The vector register of a floating-point register: all 64 bits as the guest has them.
+    pub(super) fn vector(&self, register: u8) -> Option<Xmm> {
+        Some(self.f[usize::from(register & 31)]).filter(|host| *host != 0).map(Xmm)
+    }
+
+    /// Gives floating-point registers vector registers.
+    pub(super) fn assign_vectors(&mut self, registers: impl Iterator<Item = u8>) {
+        for (register, host) in registers.zip((16 - VECTORS..16).rev()) {
+            self.f[usize::from(register & 31)] = host;
+        }
+    }
+
+    /// All pairs of floating-point and vector registers.
+    pub(super) fn vectors(&self) -> impl Iterator<Item = (u8, Xmm)> + use<> {
+        let f = self.f;
+        (0..32).filter_map(move |register: u8| {
+            let host = f[usize::from(register)];
+            (host != 0).then_some((register, Xmm(host)))
+        })
+    }
+
+    /// All pairs of integer registers.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (u8, Gpr)> + use<> {
         let x = self.x;
         (0..32).filter_map(move |register: u8| x[usize::from(register)].map(|host| (register, host)))

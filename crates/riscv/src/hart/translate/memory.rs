@@ -1,27 +1,30 @@
 //! RV64I: loads, stores and fences.
 //!
-//! User machines: memory is flat, at `gs`; what is not there faults, and the fault says where the guest was. System machines: the TLB is
-//! looked up inline; what is not in it is left to the interpreter's handler.
+//! **User machines.** Memory is flat, at `gs`; what is not there faults, and the host address of the fault says where the guest was. An address may be any
+//! number, but only those near flat memory are sure to fault. So an address register is compared with the end of memory first, unless it cannot be far
+//! from it ([`Reach`]): after an access, the register is known to be near, and small steps leave it so.
+//!
+//! **System machines.** The TLB is looked up inline, once for accesses near each other ([`super::groups`]), and in loops where they were last
+//! ([`super::spots`]); what is not in it is left to the interpreter's handler.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "offsets in small structures")]
 
 use std::mem::offset_of;
 
-use codegen::x64::{Alu, Cc, Gpr, Label, Mem, Shift, Size};
+use codegen::x64::{Alu, Cc, Gpr, Label, Mem, Size};
 
 use super::emit::{Emitter, Place};
+use super::groups::Role;
 use super::mapping::field;
+use super::spots::Spot;
+use super::state::HartState;
 use crate::hart::Hart;
+use crate::hart::user::GUARD;
 use crate::isa::{Instruction, Op};
-use crate::mmu::tlb::{ENTRIES, Entry, Table, Tlb};
+use crate::mmu::tlb::{Entry, Slot, Tlb};
 
 /// The page's part of an address, as an immediate.
 const PAGE: i32 = -0x1000;
-const PAGE_SHIFT: u8 = 12;
-/// Binary logarithm of an entry's size.
-const ENTRY_SHIFT: u8 = size_of::<Entry>().trailing_zeros() as u8;
-/// The part of an address that says which entry, when it is shifted to be an entry's offset.
-const INDEX_MASK: i32 = ((ENTRIES - 1) * size_of::<Entry>()) as i32;
 
 /// Emits one of this module's instructions; false if it is none.
 pub(super) fn emit(e: &mut Emitter<'_>, i: &Instruction) -> bool {
@@ -93,41 +96,211 @@ pub(super) enum Kind {
 /// bound after the access: the interpreter may do all of it.
 pub(super) fn locate(e: &mut Emitter<'_>, rs1: u8, imm: i32, size: Size, kind: Kind) -> (Mem, Option<Label>) {
     if e.flat {
-        let constant = e.constant(rs1).map(|base| base.wrapping_add_signed(imm.into()));
-        if let Some(at) = constant
-            && e.mapping.get(rs1).is_none()
-        {
-            e.asm.mov_imm(Gpr::Rax, at);
-            return (Mem::at(Gpr::Rax, 0).gs(), None);
-        }
-        let base = e.read(rs1, Gpr::Rax);
-        return (Mem::at(base, imm).gs(), None);
+        return locate_flat(e, rs1, imm);
     }
     let done = e.asm.label();
     let slow = e.slow(done);
-    let base = e.read(rs1, Gpr::Rax);
-    let bytes = match size {
-        Size::B8 => 1,
-        Size::B16 => 2,
-        Size::B32 => 4,
-        Size::B64 => 8,
+    let last = imm
+        + match size {
+            Size::B8 => 0,
+            Size::B16 => 1,
+            Size::B32 => 3,
+            Size::B64 => 7,
+        };
+    let group = match e.role {
+        Role::Alone => {
+            look(e, rs1, (imm, last), kind, slow);
+            return (Mem::at(Gpr::Rax, 0), Some(done));
+        }
+        Role::Leader(group) | Role::Member(group) => group,
     };
-    if imm != 0 {
-        e.asm.lea(Gpr::Rax, Mem::at(base, imm));
+    let pointer = field(offset_of!(Hart, translator) + offset_of!(HartState, pointers) + 8 * usize::from(rs1 & 31));
+    let (by_itself, found) = (e.asm.label(), e.asm.label());
+    let is_leader = matches!(e.role, Role::Leader(_));
+    if is_leader {
+        let kind = if group.writes { Kind::Write } else { Kind::Read };
+        look(e, rs1, (group.first, group.last), kind, by_itself);
+        e.asm.mov_store(Size::B64, pointer, Gpr::Rax);
+    } else {
+        e.asm.mov(Size::B64, Gpr::Rax, pointer);
+        e.asm.test(Size::B64, Gpr::Rax, Gpr::Rax);
+        e.asm.jcc(Cc::E, by_itself);
+    }
+    e.asm.bind(found);
+    let inside = imm - group.first;
+    e.cold(move |e| {
+        e.asm.bind(by_itself);
+        if is_leader {
+            e.asm.mov_store_imm(Size::B64, pointer, 0);
+        }
+        look_up(e, rs1, (imm, last), kind, slow);
+        e.asm.alu(Alu::Add, Size::B64, Gpr::Rax, addend(kind));
+        if inside != 0 {
+            e.asm.lea(Gpr::Rax, Mem::at(Gpr::Rax, -inside));
+        }
+        e.asm.jmp(found);
+    });
+    (Mem::at(Gpr::Rax, inside), Some(done))
+}
+
+/// Part of the spot with this number.
+pub(super) fn spot(number: usize, offset: usize) -> Mem {
+    field(offset_of!(Hart, translator) + offset_of!(HartState, spots) + size_of::<Spot>() * number + offset)
+}
+
+/// The address of the byte at `rs1 + first` into `rax`.
+fn address(e: &mut Emitter<'_>, base: Gpr, first: i32) {
+    if first != 0 {
+        e.asm.lea(Gpr::Rax, Mem::at(base, first));
     } else if base != Gpr::Rax {
         e.asm.mov(Size::B64, Gpr::Rax, base);
     }
+}
+
+/// The host's address of the byte at `rs1 + first` into `rax`; jumps to `miss` unless the TLB has that byte's page, and the byte at `rs1 + last`
+/// is in it, too. Uses `rcx` and `rdx`.
+fn look(e: &mut Emitter<'_>, rs1: u8, (first, last): (i32, i32), kind: Kind, miss: Label) {
+    let Some(number) = e.spot else {
+        look_up(e, rs1, (first, last), kind, miss);
+        e.asm.alu(Alu::Add, Size::B64, Gpr::Rax, addend(kind));
+        return;
+    };
+    let part = move |offset: usize| spot(number.into(), offset);
+    let (full, found) = (e.asm.label(), e.asm.label());
+    let base = e.read(rs1, Gpr::Rax);
+    address(e, base, first);
+    e.asm.mov(Size::B64, Gpr::Rcx, Gpr::Rax);
+    e.asm.alu(Alu::Sub, Size::B64, Gpr::Rcx, part(offset_of!(Spot, page)));
+    e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rcx, part(offset_of!(Spot, size)));
+    e.asm.jcc(Cc::Ae, full);
+    e.asm.alu(Alu::Add, Size::B64, Gpr::Rax, part(offset_of!(Spot, addend)));
+    e.asm.bind(found);
+    e.cold(move |e| {
+        e.asm.bind(full);
+        look_up(e, rs1, (first, last), kind, miss);
+        e.asm.mov(Size::B64, Gpr::Rcx, addend(kind));
+        e.asm.mov_store(Size::B64, part(offset_of!(Spot, page)), Gpr::Rdx);
+        e.asm.mov_store(Size::B64, part(offset_of!(Spot, addend)), Gpr::Rcx);
+        e.asm.mov_store_imm(Size::B64, part(offset_of!(Spot, size)), -PAGE - (last - first));
+        e.asm.alu(Alu::Add, Size::B64, Gpr::Rax, Gpr::Rcx);
+        e.asm.jmp(found);
+    });
+}
+
+/// Part of the entry in `rcx`: see [`look_up`].
+fn side(kind: Kind, offset: usize) -> Mem {
+    let side = if kind == Kind::Read { offset_of!(Slot, read) } else { offset_of!(Slot, write) };
+    Mem::at(Gpr::Rcx, (side + offset) as i32)
+}
+
+/// Host address minus guest address, by the entry that [`look_up`] has found.
+fn addend(kind: Kind) -> Mem {
+    side(kind, offset_of!(Entry, addend))
+}
+
+/// The TLB's entry for the page of the byte at `rs1 + first` into `rcx`, that byte's address into `rax`, and its page's into `rdx`. Jumps to `miss` if there
+/// is none, or if the byte at `rs1 + last` is in another page.
+fn look_up(e: &mut Emitter<'_>, rs1: u8, (first, last): (i32, i32), kind: Kind, miss: Label) {
+    let base = e.read(rs1, Gpr::Rax);
+    e.asm.lea(Gpr::Rdx, Mem::at(base, last));
+    address(e, base, first);
+    // What comes in at the top is cut off.
+    e.asm.rorx(Size::B32, Gpr::Rcx, Gpr::Rax, Tlb::MASK_SHIFT as u8);
+    e.asm.alu(Alu::And, Size::B32, Gpr::Rcx, field(offset_of!(Hart, tlb) + Tlb::MASK_OFFSET));
+    e.asm.alu(Alu::Add, Size::B64, Gpr::Rcx, field(offset_of!(Hart, tlb) + Tlb::SLOTS_OFFSET));
     // The entry of the first byte's page must be for the last byte's page.
-    e.asm.mov(Size::B32, Gpr::Rcx, Gpr::Rax);
-    e.asm.shift(Shift::Shr, Size::B32, Gpr::Rcx, PAGE_SHIFT - ENTRY_SHIFT);
-    e.asm.alu_imm(Alu::And, Size::B32, Gpr::Rcx, INDEX_MASK);
-    e.asm.alu(Alu::Add, Size::B64, Gpr::Rcx, field(offset_of!(Hart, tlb) + Tlb::TABLE_OFFSET));
-    e.asm.lea(Gpr::Rdx, Mem::at(Gpr::Rax, bytes - 1));
     e.asm.alu_imm(Alu::And, Size::B64, Gpr::Rdx, PAGE);
-    let side = if kind == Kind::Read { offset_of!(Table, reads) } else { offset_of!(Table, writes) };
-    let side = i32::try_from(side).unwrap_or(0);
-    e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rdx, Mem::at(Gpr::Rcx, side + offset_of!(Entry, tag) as i32));
-    e.asm.jcc(Cc::Ne, slow);
-    e.asm.alu(Alu::Add, Size::B64, Gpr::Rax, Mem::at(Gpr::Rcx, side + offset_of!(Entry, addend) as i32));
-    (Mem::at(Gpr::Rax, 0), Some(done))
+    e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rdx, side(kind, offset_of!(Entry, tag)));
+    e.asm.jcc(Cc::Ne, miss);
+}
+
+/// [`locate`] in flat memory.
+fn locate_flat(e: &mut Emitter<'_>, rs1: u8, imm: i32) -> (Mem, Option<Label>) {
+    let near = |at: u64| at < e.limit;
+    if let Some(at) = e.constant(rs1).map(|base| base.wrapping_add_signed(imm.into()))
+        && near(at)
+    {
+        if e.mapping.get(rs1).is_some() {
+            return (Mem::at(e.read(rs1, Gpr::Rax), imm).gs(), None);
+        }
+        e.asm.mov_imm(Gpr::Rax, at);
+        return (Mem::at(Gpr::Rax, 0).gs(), None);
+    }
+    let mut done = None;
+    if e.reach.get(rs1).is_none() {
+        let back = e.asm.label();
+        let slow = e.slow(back);
+        done = Some(back);
+        check_near(e, rs1, slow);
+    }
+    e.reach.accessed(rs1, imm);
+    let base = match e.place(rs1) {
+        Place::Host(host) => host,
+        // The check has loaded it.
+        _ if done.is_some() => Gpr::Rax,
+        _ => e.read(rs1, Gpr::Rax),
+    };
+    (Mem::at(base, imm).gs(), done)
+}
+
+/// Jumps to `far` if a register is not in flat memory.
+pub(super) fn check_near(e: &mut Emitter<'_>, register: u8, far: Label) {
+    let base = e.read(register, Gpr::Rax);
+    e.asm.alu(Alu::Cmp, Size::B64, base, field(offset_of!(Hart, translator) + offset_of!(HartState, limit)));
+    e.asm.jcc(Cc::Ae, far);
+}
+
+/// Whether `op` accesses memory at `rs1`, and traps where there is none.
+pub(super) fn is_access(op: Op) -> bool {
+    op.uses().accesses_memory() && !matches!(op, Op::CboInval | Op::CboClean | Op::CboFlush | Op::CboZero)
+}
+
+/// How far outside of flat memory, at most, the values of registers are: on either side.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reach([Option<u32>; 32]);
+
+/// Registers whose values may be farther away are not trusted. The displacement of an access and its size come on top.
+const REACH_MAX: u32 = (GUARD / 2) as u32;
+
+/// How far registers that are near at the head of a piece may be away: far enough for a few steps between accesses.
+const NEAR: u32 = 1 << 20;
+
+impl Reach {
+    /// A piece begins, where these registers are near.
+    pub(super) fn begin(&mut self, near: u32) {
+        for (register, reach) in self.0.iter_mut().enumerate() {
+            *reach = (near >> register & 1 != 0).then_some(NEAR);
+        }
+    }
+
+    /// The registers that are so near now that a piece may begin with that.
+    pub(super) fn near(&self) -> u32 {
+        let is_near = |register: &usize| self.0[*register].is_some_and(|reach| reach <= NEAR);
+        (0..32).filter(is_near).fold(0, |near, register| near | 1 << register)
+    }
+
+    fn get(&self, register: u8) -> Option<u32> {
+        self.0[usize::from(register & 31)]
+    }
+
+    fn set(&mut self, register: u8, reach: Option<u32>) {
+        self.0[usize::from(register & 31)] = reach.filter(|reach| *reach <= REACH_MAX);
+    }
+
+    /// An instruction has been executed.
+    pub(super) fn follow(&mut self, i: &Instruction) {
+        if i.op.uses().writes_float() || i.rd & 31 == 0 {
+            return;
+        }
+        let reach = match i.op {
+            Op::Addi => self.get(i.rs1).map(|reach| reach.saturating_add(i.imm.unsigned_abs())),
+            _ => None,
+        };
+        self.set(i.rd, reach);
+    }
+
+    /// An access at `register + imm` has not faulted.
+    pub(super) fn accessed(&mut self, register: u8, imm: i32) {
+        self.set(register, Some(imm.unsigned_abs() + 8));
+    }
 }

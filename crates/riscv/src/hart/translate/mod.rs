@@ -13,14 +13,16 @@
 //! One generator serves both kinds of units. A *block* is a basic block with the default assignment of guest registers to host registers. A *region* is
 //! a loop, or several, with an assignment of its own. Since an assignment is the same in all of a unit ([`mapping`]), the place of each guest register
 //! is known at every host address: traps are precise wherever they happen, at no cost, even if the host's memory management finds them ([`CodeCache::fault`]).
+//! Two kinds of values may lag behind the guest's for a while, which is noted for each instruction: upper halves of words ([`words`]) and which NaN it is
+//! ([`float`]).
 //! Translating costs microseconds, so it is done at once, by the hart that needs it.
 //!
 //! **Keys.** Units belong to physical addresses in system machines, so that address spaces and harts share them, and never leave their page; to
-//! virtual addresses in user machines.
+//! virtual addresses in user machines, where they have no such bound.
 //!
-//! **Budget.** The head of each basic block charges its instructions, and leaves if fewer are left in the slice; the interpreter executes
-//! the rest of it. So slices end exactly, and the count of retired instructions is exact at every exit. Signals and the clock are looked at
-//! between slices only.
+//! **Budget.** The head of each basic block charges its instructions, and leaves if fewer are left in the slice. Where slices must end exactly, the
+//! interpreter executes the rest; else the slice is over. The count of retired instructions is exact at every exit. Signals and the clock are looked
+//! at between slices only.
 //!
 //! **What is not translated** is executed by the interpreter's handlers, called out of the unit ([`emit`]), or at its end.
 //!
@@ -31,19 +33,25 @@ mod bits;
 mod cache;
 mod control;
 mod emit;
+mod flags;
 mod float;
+mod flow;
+mod fold;
 mod gather;
+mod groups;
 mod integer;
 mod mapping;
 mod memory;
 mod options;
 mod regions;
+mod spots;
 mod state;
 #[cfg(test)]
 mod tests;
 mod trampoline;
 #[cfg(test)]
 mod values;
+mod words;
 
 use std::sync::Arc;
 
@@ -61,7 +69,8 @@ use self::gather::Source;
 pub(crate) use self::state::HartState;
 use crate::hart::Hart;
 use crate::hart::block::{Block, BlockRef, Flow};
-use crate::hart::trap::Trap;
+use crate::hart::code::ALL_PAGES;
+use crate::hart::user::Code;
 
 /// What comes after translated code.
 pub(crate) enum After {
@@ -77,6 +86,8 @@ pub(crate) enum After {
 const LEFT: u64 = 0;
 /// A call out ended with a flow that the hart has.
 const CALLED_OUT: u64 = 1;
+/// The host's memory management found a fault in the instruction that the hart is at: [`CodeCache::fault`].
+const FAULTED: u64 = 2;
 
 /// The instructions of a page of guest memory; places are offsets in it.
 struct PhysicalPage<'a> {
@@ -95,20 +106,11 @@ impl Source for PhysicalPage<'_> {
     }
 }
 
-/// The instructions of a page of a program.
-struct ProgramPage<'a> {
-    hart: &'a Hart,
-    base: u64,
-}
-
-impl Source for ProgramPage<'_> {
+/// Places are addresses.
+impl Source for Code<'_> {
     fn bits(&self, place: u64) -> Option<u32> {
-        let half = |place: u64| {
-            let at = GuestPhysical(self.base.checked_add(place).filter(|_| place < 0x1000)?);
-            self.hart.code_half(at).map(u32::from)
-        };
-        let low = half(place)?;
-        if low & 3 == 3 { Some(low | half(place + 2)? << 16) } else { Some(low) }
+        let low = self.half(place)?;
+        if low & 3 == 3 { Some(low | self.half(place.wrapping_add(2))? << 16) } else { Some(low) }
     }
 }
 
@@ -125,9 +127,8 @@ impl Hart {
         let code = match block.unit.get() {
             (of, code) if of == generation => code,
             _ => {
-                let translated = if self.program.is_some() {
-                    let page = ProgramPage { hart: self, base: key & !0xfff };
-                    cache.translate(key, self.pc, key & 0xfff, &page, |_| {})
+                let translated = if let Some(program) = &self.program {
+                    cache.translate(key, self.pc, key, &Code::new(&**program), |_| {})
                 } else {
                     let Self { memory, withdrawals, tlb, pc, .. } = self;
                     let memory = Arc::clone(memory);
@@ -193,7 +194,22 @@ impl Hart {
                 self.stats.left_by_calls += 1;
                 return After::Flow(self.translator.flow);
             }
+            FAULTED => {
+                // The interpreter says which trap it is, or that the page is there by now.
+                self.tlb.flush_all();
+                self.select_context();
+                return After::Flow(self.interpret_here());
+            }
             _ => {}
+        }
+        if let Some((key, place)) = cache.gone(exit) {
+            self.stats.left_to_find += 1;
+            self.pc = self.translator.page.wrapping_add(place);
+            self.translator.forget_unit(key, self.pc);
+            if let Some(block) = self.blocks.get(key) {
+                block.unit.set((0, 0));
+            }
+            return After::Flow(Flow::Find);
         }
         // SAFETY: all other values are addresses of exits of units, which live until the next flush; this hart's slice is not over.
         let exit = unsafe { &*(exit as *const Exit) };
@@ -217,7 +233,7 @@ impl Hart {
             }
             Reason::Interpret => {
                 self.stats.left_to_interpret += 1;
-                let Some(block) = &exit.block else { return After::Flow(Flow::Find) };
+                let block = exit.block();
                 let mut flow = self.interpret_one(block);
                 if flow == Flow::Done {
                     // An instruction that has a next one.
@@ -236,9 +252,8 @@ impl Hart {
         if !self.translator.samples.is_enough(physical.0, cache.options.samples) {
             return;
         }
-        if self.program.is_some() {
-            let page = ProgramPage { hart: self, base: physical.0 & !0xfff };
-            cache.translate_region(physical.0, place, &page, |_| {});
+        if let Some(program) = &self.program {
+            cache.translate_region(physical.0, place, &Code::new(&**program), |_| {});
             return;
         }
         let Self { memory, withdrawals, tlb, .. } = self;
@@ -264,8 +279,8 @@ impl Hart {
     /// A fence of instructions: units whose instructions may have changed are dropped.
     pub(crate) fn drop_changed_units(&mut self) {
         if let Some(cache) = &self.translator.cache {
-            if self.program.is_some() {
-                cache.invalidate_range(0, u64::MAX);
+            if let Some(program) = &self.program {
+                cache.drop_different(&Code::new(&**program), &ALL_PAGES);
             } else {
                 cache.drop_changed(&self.memory);
             }
@@ -277,22 +292,29 @@ impl Hart {
 fn enter(hart: &mut Hart, cache: &CodeCache, code: u64) -> u64 {
     // SAFETY: the stub is published code of this signature, and lives as long as the cache, which the caller holds.
     let stub = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(&mut Hart, u64) -> u64>(cache.stubs().enter) };
-    hart.translator.mxcsr = float::to_mxcsr(hart.fflags);
+    hart.translator.mxcsr = flags::to_mxcsr(hart.fflags);
     let exit = stub(hart, code);
-    hart.fflags |= float::from_mxcsr(hart.translator.mxcsr);
+    hart.fflags |= flags::from_mxcsr(hart.translator.mxcsr);
     exit
 }
 
 /// Called by units: executes the one instruction of `exit`. Answers zero to go on behind it, else [`CALLED_OUT`].
 extern "sysv64" fn call_out(hart: &mut Hart, exit: &Exit) -> u64 {
-    let Some(block) = &exit.block else { return 0 };
+    let block = exit.block();
     hart.pc = hart.translator.page.wrapping_add(exit.place);
     hart.budget += exit.refund;
-    hart.fflags |= float::from_mxcsr(hart.translator.mxcsr);
+    hart.fflags |= flags::from_mxcsr(hart.translator.mxcsr);
+    let (after, context) = (hart.pc.wrapping_add(block.bytes()), hart.tlb.fetch_context());
     let flow = hart.interpret_one(block);
-    hart.translator.mxcsr = float::to_mxcsr(hart.fflags);
+    hart.translator.mxcsr = flags::to_mxcsr(hart.fflags);
     if flow == Flow::Done {
         hart.budget -= exit.refund;
+        return 0;
+    }
+    // It has retired by itself, and what comes next is still what it was.
+    if flow == Flow::Find && hart.pc == after && hart.tlb.fetch_context() == context {
+        hart.translator.empty_spots();
+        hart.budget -= exit.refund - 1;
         return 0;
     }
     hart.translator.flow = flow;
@@ -305,6 +327,8 @@ pub trait FaultState {
     fn register(&self, number: usize) -> u64;
     /// Sets a general-purpose register.
     fn set_register(&mut self, number: usize, value: u64);
+    /// The low half of a vector register.
+    fn vector(&self, number: usize) -> u64;
     /// The host's program counter.
     fn pc(&self) -> u64;
     /// Sets the host's program counter.
@@ -313,27 +337,29 @@ pub trait FaultState {
 
 impl CodeCache {
     /// A signal handler has found its thread in a fault: if that was in a unit of this cache, the thread is sent to the exit from translated code, with the
-    /// guest's registers, program counter and budget exact in front of the instruction that faulted, and `trap` to be taken. False if it was elsewhere.
+    /// guest's registers, program counter and budget exact in front of the instruction that faulted. The interpreter then executes that, and finds
+    /// the trap, if there is one. False if the fault was elsewhere.
     ///
     /// Does not lock, allocate or panic.
     ///
     /// # Safety
     /// The thread executes translated code of this cache if the state's program counter is in it.
-    pub unsafe fn fault(&self, state: &mut impl FaultState, trap: Trap) -> bool {
+    pub unsafe fn fault(&self, state: &mut impl FaultState) -> bool {
         let Some((mark, mapping)) = self.locate(state.pc()) else { return false };
         let bias = u64::from(mapping::BIAS.unsigned_abs());
         let hart = state.register(mapping::HART as usize).wrapping_sub(bias) as *mut Hart;
         // SAFETY: in translated code the register holds the hart, which the code's caller has lent to it.
         let hart = unsafe { &mut *hart };
         for (register, host) in mapping.pairs() {
-            hart.x.set(register, state.register(host as usize));
+            hart.x.set(register, mark.words.exact(register, state.register(host as usize)));
+        }
+        for (register, host) in mapping.vectors() {
+            hart.f.set(register, mark.loose.exact(register, state.vector(host.0.into())));
         }
         hart.pc = hart.translator.page.wrapping_add(mark.place);
-        hart.trap = trap;
-        hart.translator.flow = Flow::Trap;
         let budget = state.register(mapping::BUDGET as usize).wrapping_add(mark.refund.into());
         state.set_register(mapping::BUDGET as usize, budget);
-        state.set_register(Gpr::Rax as usize, CALLED_OUT);
+        state.set_register(Gpr::Rax as usize, FAULTED);
         state.set_pc(self.stubs().leave_written);
         true
     }

@@ -8,6 +8,10 @@ pub struct UnknownOption {
     pub name: String,
 }
 
+/// What a compiler of Debian's executes fits; guests that execute less touch no more.
+const CODE_BYTES: usize = 256 << 20;
+const CODE_CACHE: &str = "code-cache=";
+
 macro_rules! switches {
     ($($(#[$doc:meta])* $field:ident $name:literal;)*) => {
         /// What the translator may do.
@@ -20,14 +24,14 @@ macro_rules! switches {
             pub samples: u8,
             /// Instructions in a slice: between two looks at signals and at the clock.
             pub slice: u32,
-            /// Bytes of host code kept at most.
+            /// Bytes of host code kept at most. What belongs to the code takes up to twice as much, of the heap.
             pub code_bytes: usize,
         }
 
         impl Default for Options {
             /// Everything on.
             fn default() -> Self {
-                Self { $($field: true,)* threshold: 16, samples: 3, slice: 16384, code_bytes: 64 << 20 }
+                Self { $($field: true,)* threshold: 16, samples: 3, slice: 16384, code_bytes: CODE_BYTES }
             }
         }
 
@@ -35,17 +39,32 @@ macro_rules! switches {
             /// The names of the switches.
             pub const NAMES: &[&str] = &[$($name),*];
 
-            /// Switches one by its name, with `no-` before it for off.
+            /// Switches one by its name, with `no-` before it for off; or says how many bytes of code are kept, as `code-cache=N`.
             ///
             /// # Errors
             /// There is none of that name.
             pub fn set(&mut self, name: &str) -> Result<(), UnknownOption> {
+                if let Some(bytes) = name.strip_prefix(CODE_CACHE).and_then(|bytes| bytes.parse().ok()) {
+                    self.code_bytes = bytes;
+                    return Ok(());
+                }
                 let (plain, on) = name.strip_prefix("no-").map_or((name, true), |plain| (plain, false));
                 match plain {
                     $($name => self.$field = on,)*
                     _ => return Err(UnknownOption { name: name.into() }),
                 }
                 Ok(())
+            }
+
+            /// What [`Self::parse`] makes the same switches of.
+            #[must_use]
+            pub fn switches(&self) -> String {
+                let off = [$((self.$field, concat!("no-", $name))),*].into_iter().filter(|(on, _)| !on);
+                let mut all: Vec<String> = off.map(|(_, name)| name.to_owned()).collect();
+                if self.code_bytes != CODE_BYTES {
+                    all.push(format!("{CODE_CACHE}{}", self.code_bytes));
+                }
+                all.join(",")
             }
         }
     };
@@ -66,16 +85,22 @@ switches! {
     constants "constants";
     /// Instructions that belong together become one.
     fusion "fusion";
+    /// Results of 32-bit operations are sign-extended where that is looked at.
+    words "words";
     /// Loads and stores without a call.
     memory "memory";
     /// One check for neighbouring loads and stores.
     groups "groups";
+    /// Loads and stores in loops look at the last page before the TLB.
+    spots "spots";
     /// Floating point on the host's.
     float "float";
     /// Atomic operations on the host's.
     atomics "atomics";
     /// Bit manipulation on the host's.
     bits "bits";
+    /// Accesses to control and status registers, and fences of translations, do not leave translated code.
+    system "system";
 }
 
 impl Options {
@@ -113,10 +138,15 @@ mod tests {
         let options = Options::parse("no-links, no-regions").unwrap();
         assert_eq!(options, Options { links: false, regions: false, ..Options::default() });
         assert_eq!(Options::parse("").unwrap(), Options::default());
+        assert_eq!((options.switches().as_str(), Options::default().switches().as_str()), ("no-regions,no-links", ""));
         for name in Options::NAMES {
             assert_ne!(Options::parse(&format!("no-{name}")).unwrap(), Options::default(), "{name}");
             assert_eq!(Options::parse(&format!("no-{name},{name}")).unwrap(), Options::default(), "{name}");
         }
+        let small = Options { code_bytes: 1 << 20, links: false, ..Options::default() };
+        assert_eq!(small.switches(), "no-links,code-cache=1048576");
+        assert_eq!(Options::parse(&small.switches()), Ok(small));
+        assert!(Options::parse("code-cache=much").is_err());
         let error = Options::parse("no-luck").unwrap_err();
         assert!(error.to_string().contains("no-luck") && error.to_string().contains("links"), "{error}");
     }

@@ -14,8 +14,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::gather::{self, Line, Piece, Source, is_branch, is_left_to_the_interpreter};
-use super::mapping::Mapping;
+use codegen::x64::Gpr;
+
+use super::flow;
+use super::gather::{self, Line, Piece, Source, is_branch, is_called_out, is_left_to_the_interpreter};
+use super::mapping::{Mapping, may_assign_rdx};
+use super::words;
 use crate::isa::Op;
 
 /// Blocks looked at around a sample.
@@ -33,7 +37,7 @@ pub(super) struct Region {
 }
 
 /// Where control goes after a block, as far as it can be told.
-fn successors(piece: &Piece) -> Vec<u64> {
+pub(super) fn successors(piece: &Piece) -> Vec<u64> {
     let Some(line) = piece.lines.last() else { return Vec::new() };
     match line.instruction.op {
         Op::Jal if line.instruction.rd == 0 => vec![line.target()],
@@ -42,7 +46,7 @@ fn successors(piece: &Piece) -> Vec<u64> {
         Op::Jalr if line.instruction.rd != 0 => vec![line.after()],
         Op::Jalr => Vec::new(),
         op if is_branch(op) => vec![line.target(), line.after()],
-        op if is_left_to_the_interpreter(op) => Vec::new(),
+        _ if is_left_to_the_interpreter(&line.instruction) && !is_called_out(&line.instruction) => Vec::new(),
         _ => vec![line.after()],
     }
 }
@@ -58,7 +62,8 @@ fn is_call(line: &Line) -> bool {
 }
 
 /// The region around the block at `place`; `None` if it would be that block alone, without a loop.
-pub(super) fn around(source: &impl Source, place: u64) -> Option<Region> {
+/// `flat`: in a user machine.
+pub(super) fn around(source: &impl Source, place: u64, flat: bool) -> Option<Region> {
     let blocks = reachable(source, place);
     let loops = leading_back(&blocks, place);
     let chosen: BTreeSet<u64> = if loops.is_empty() { near(&blocks, place) } else { loops };
@@ -76,7 +81,7 @@ pub(super) fn around(source: &impl Source, place: u64) -> Option<Region> {
     if !pieces.iter().any(|piece| piece.place == place) || pieces.len() == 1 && !again {
         return None;
     }
-    let mapping = assign(&pieces);
+    let mapping = assign(&pieces, flat);
     Some(Region { pieces, mapping })
 }
 
@@ -139,29 +144,26 @@ const LOOP_WEIGHT: u64 = 8;
 const DEPTH_MAX: u32 = 5;
 
 /// Chooses registers by how often they are used.
-fn assign(pieces: &[Piece]) -> Mapping {
+fn assign(pieces: &[Piece], flat: bool) -> Mapping {
     let loops: Vec<(u64, u64)> = pieces
         .iter()
         .flat_map(|piece| successors(piece).into_iter().map(move |next| (next, piece.place)))
         .filter(|(next, from)| next <= from && pieces.iter().any(|piece| piece.place == *next))
         .collect();
-    let mut uses = [0_u64; 32];
+    let (mut uses, mut float_uses) = ([0_u64; 32], [0_u64; 32]);
     let mut calls = 0;
     for piece in pieces {
         let depth = loops.iter().filter(|(first, last)| (*first..=*last).contains(&piece.place)).count();
         let weight = LOOP_WEIGHT.pow(u32::try_from(depth).unwrap_or(DEPTH_MAX).min(DEPTH_MAX));
         for line in &piece.lines {
             let i = &line.instruction;
-            let op = i.op.line();
-            if op.encoding.rs1.range() != (0, 0) && !op.has_operand("fs1") && !op.has_operand("zimm") {
-                uses[usize::from(i.rs1 & 31)] += weight;
+            for register in words::sources(i) {
+                uses[usize::from(register)] += weight;
             }
-            if op.encoding.rs2.range() != (0, 0) && !op.has_operand("fs2") {
-                uses[usize::from(i.rs2 & 31)] += weight;
-            }
-            if op.writes_integer() {
+            if i.op.uses().writes_integer() {
                 uses[usize::from(i.rd & 31)] += weight;
             }
+            flow::count_floats(i, weight, &mut float_uses);
             if is_call(line) {
                 calls += weight;
             }
@@ -178,5 +180,15 @@ fn assign(pieces: &[Piece]) -> Mapping {
             mapping.replace(old, new);
         }
     }
+    if flat && pieces.iter().flat_map(|piece| &piece.lines).all(|line| may_assign_rdx(&line.instruction)) {
+        let others = (1..32_u8).filter(|register| mapping.get(*register).is_none());
+        let most = others.max_by_key(|register| uses[usize::from(*register)]);
+        if let Some(most) = most.filter(|register| uses[usize::from(*register)] > 4 * calls + 2) {
+            mapping.assign(most, Gpr::Rdx);
+        }
+    }
+    let mut floats: Vec<u8> = (0..32).filter(|register| float_uses[usize::from(*register)] > 4 * calls + 4).collect();
+    floats.sort_by_key(|register| std::cmp::Reverse(float_uses[usize::from(*register)]));
+    mapping.assign_vectors(floats.into_iter());
     mapping
 }

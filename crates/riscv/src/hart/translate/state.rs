@@ -7,6 +7,7 @@ use std::sync::Arc;
 use machine::address::host_size;
 
 use super::cache::CodeCache;
+use super::spots::{SPOTS, Spot};
 use crate::hart::Hart;
 use crate::mmu::tlb::{Context, Tlb};
 
@@ -21,7 +22,7 @@ const _: () = assert!(size_of::<Jump>() == 1 << JUMP_SHIFT);
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Jump {
-    /// The guest's address: even, so that one is none.
+    /// The guest's address, even; one is none.
     pub(super) pc: u64,
     /// System machines: the TLB's fetch context.
     pub(super) context: u64,
@@ -34,7 +35,6 @@ pub(crate) struct Jump {
 const UNITS: usize = 1 << 14;
 /// No key is odd.
 const NO_UNIT: (u64, u64) = (1, 0);
-const NONE: Jump = Jump { pc: 1, context: 0, code: 0, unused: 0 };
 
 /// Offset in the hart of what fetches now mean.
 pub(super) fn fetch_context() -> usize {
@@ -77,14 +77,16 @@ pub(crate) struct HartState {
     pub(crate) jumps: *mut Jump,
     /// Stub: leaves translated code; `rax` holds the address of an [`Exit`](super::emit::Exit).
     pub(crate) leave: u64,
-    /// Stub: leaves translated code for the guest address in `rax`.
+    /// Stub: leaves translated code for the guest address in `rax`, whose lowest bit does not count.
     pub(crate) leave_to: u64,
     /// Stub: calls the interpreter for the [`Exit`](super::emit::Exit) in `rax`.
     pub(crate) call_out: u64,
+    /// User machines: where flat memory ends.
+    pub(crate) limit: u64,
+    /// What makes a single NaN-boxed in a vector register.
+    pub(crate) boxes: [u32; 4],
     /// MXCSR in translated code: the guest's flags are in it.
     pub(crate) mxcsr: u32,
-    /// MXCSR elsewhere.
-    pub(crate) mxcsr_at_rest: u32,
     /// What the call out ended with, if not with the next instruction.
     pub(crate) flow: crate::hart::block::Flow,
     /// The units, if this hart translates.
@@ -95,6 +97,10 @@ pub(crate) struct HartState {
     pub(super) samples: Samples,
     /// There is no room for more units: all are to be dropped at the end of the slice.
     pub(crate) flush_due: bool,
+    /// Host addresses of groups of accesses, by base register: see [`super::groups`].
+    pub(super) pointers: [u64; 32],
+    /// The last pages of accesses.
+    pub(super) spots: [Spot; SPOTS],
     table: Box<[Jump]>,
     /// Where units are, by their keys: what a new address space, whose jumps are not known yet, finds first.
     units: Box<[(u64, u64)]>,
@@ -111,13 +117,16 @@ impl HartState {
             leave: 0,
             leave_to: 0,
             call_out: 0,
-            mxcsr: super::float::to_mxcsr(0),
-            mxcsr_at_rest: super::float::MXCSR_AT_REST,
+            limit: 0,
+            boxes: [0, !0, 0, 0],
+            mxcsr: super::flags::to_mxcsr(0),
             flow: crate::hart::block::Flow::Find,
             cache: None,
             generation: 0,
             samples: Samples::default(),
             flush_due: false,
+            pointers: [0; 32],
+            spots: [Spot::EMPTY; SPOTS],
             table: Box::new([]),
             units: Box::new([]),
         }
@@ -125,19 +134,53 @@ impl HartState {
 
     /// From now on the hart translates with `cache`.
     pub(crate) fn attach(&mut self, cache: Arc<CodeCache>) {
-        self.table = vec![NONE; JUMPS].into_boxed_slice();
-        self.jumps = self.table.as_mut_ptr();
-        self.units = vec![NO_UNIT; UNITS].into_boxed_slice();
         let stubs = cache.stubs();
         (self.leave, self.leave_to, self.call_out) = (stubs.leave, stubs.leave_to, stubs.call_out);
+        self.table = vec![self.no_jump(); JUMPS].into_boxed_slice();
+        self.jumps = self.table.as_mut_ptr();
+        self.units = vec![NO_UNIT; UNITS].into_boxed_slice();
+        self.limit = cache.flat_size().unwrap_or(0);
         self.generation = cache.generation();
         self.cache = Some(cache);
     }
 
+    /// From now on the hart only interprets.
+    pub(crate) fn detach(&mut self) {
+        self.cache = None;
+        self.forget_jumps();
+    }
+
+    /// Forgets the last pages of accesses: translations may have changed.
+    pub(super) fn empty_spots(&mut self) {
+        self.spots = [Spot::EMPTY; SPOTS];
+    }
+
     /// Forgets where units are.
     pub(crate) fn forget_jumps(&mut self) {
-        self.table.fill(NONE);
+        let none = self.no_jump();
+        self.table.fill(none);
         self.units.fill(NO_UNIT);
+    }
+
+    /// Forgets the unit with `key`, which is at `pc`.
+    pub(super) fn forget_unit(&mut self, key: u64, pc: u64) {
+        if let Some(unit) = self.units.get_mut(Self::unit_index(key)).filter(|unit| unit.0 == key) {
+            *unit = NO_UNIT;
+        }
+        let none = self.no_jump();
+        if let Some(jump) = self.table.get_mut(Self::jump_index(pc)).filter(|jump| jump.pc == pc) {
+            *jump = none;
+        }
+    }
+
+    /// The entry that leads out of translated code, as what is not in the table does: should a guest jump to the odd address in it, that is right.
+    fn no_jump(&self) -> Jump {
+        Jump { pc: 1, context: 0, code: self.leave_to, unused: 0 }
+    }
+
+    fn jump_index(pc: u64) -> usize {
+        // Of two instructions in four bytes, seldom both are jumped to.
+        host_size(pc >> 2) & (JUMPS - 1)
     }
 
     fn unit_index(key: u64) -> usize {
@@ -158,8 +201,7 @@ impl HartState {
 
     /// Notes where the unit for `pc` is.
     pub(crate) fn enter_jump(&mut self, pc: u64, context: Context, code: u64) {
-        let index = host_size(pc >> 1) & (JUMPS - 1);
-        if let Some(jump) = self.table.get_mut(index) {
+        if let Some(jump) = self.table.get_mut(Self::jump_index(pc)) {
             *jump = Jump { pc, context: context.bits(), code, unused: 0 };
         }
     }

@@ -39,7 +39,7 @@ pub(super) fn hart(memory: &Arc<GuestMemory>, options: Option<Options>) -> Hart 
     let mut hart = Hart::new(config, Arc::clone(memory), Arc::new(Bus::new()), time, Arc::new(HartSignals::new()));
     hart.reset(RAM);
     if let Some(options) = options {
-        hart.translate_with(CodeCache::new(options, false).unwrap());
+        hart.translate_with(CodeCache::new(options).unwrap());
     }
     hart
 }
@@ -361,4 +361,201 @@ fn a_loop_of_one_block_is_translated_twice_at_most() {
     let (_, hart) = run(&code, Some(regions(100)), 1);
     let units = hart.translator.cache.as_ref().unwrap().stats().units;
     assert!(units <= 8, "{units} units");
+}
+
+/// Flags read, written, and saved around comparisons, with numbers and NaNs of both kinds.
+#[test]
+fn flags_are_read_and_written() {
+    let left = compare(
+        "   lui t1,0x6
+            csrrs zero,mstatus,t1
+            addi s0,zero,30
+            addi t2,zero,1
+            fcvt.d.w fs0,t2
+            addi t2,zero,-1
+            fcvt.d.w fs1,t2
+            fsqrt.d fs2,fs1
+            lui t3,0x7ff40
+            slli t3,t3,32
+            fmv.d.x fs3,t3
+            csrrw zero,fflags,zero
+        again: andi t4,s0,1
+            csrrw t5,fflags,t4
+            add s2,s2,t5
+            csrrs a4,fflags,zero
+            flt.d a5,fs1,fs0
+            csrrw zero,fflags,a4
+            add s3,s3,a5
+            csrrs a4,fflags,zero
+            fle.d a5,fs2,fs0
+            csrrw zero,fflags,a4
+            add s3,s3,a5
+            csrrs a4,fflags,zero
+            feq.d a5,fs3,fs3
+            csrrw zero,fflags,a4
+            add s3,s3,a5
+            add s4,s4,a4
+            csrrs a6,fflags,zero
+            add s5,s5,a6
+            fdiv.d fs4,fs0,fs3
+            csrrs a6,fflags,zero
+            add s6,s6,a6
+            addi s0,s0,-1
+            bne s0,zero,again
+            wfi",
+    );
+    assert_eq!((left.exit, left.x[19] % 30), (Exit::Idle, 0));
+    assert!(left.x[22] > left.x[21], "{:?}", left.x);
+}
+
+/// Reservations that are kept, lost, of another size, and of another place.
+#[test]
+fn load_reserved_and_store_conditional() {
+    let left = compare(
+        "   auipc s0,0x80
+            addi s1,zero,60
+        again: lr.w a0,(s0)
+            addi a0,a0,3
+            sc.w a1,a0,(s0)
+            add s2,s2,a1
+            lr.d a2,(s0)
+            sc.w a1,a2,(s0)
+            add s3,s3,a1
+            sc.w a1,a2,(s0)
+            add s3,s3,a1
+            addi s4,s0,8
+            lr.d a2,(s0)
+            sc.d a1,a2,(s4)
+            add s5,s5,a1
+            lr.d a3,(s4)
+            xori a3,a3,-1
+            sd a3,8(s0)
+            sc.d a1,a3,(s4)
+            add s6,s6,a1
+            lr.w.aqrl t0,(s4)
+            sub t0,t0,s1
+            sc.w.rl zero,t0,(s4)
+            lr.d s4,(s4)
+            add s7,s7,s4
+            addi s1,s1,-1
+            bne s1,zero,again
+            wfi",
+    );
+    assert_eq!((left.exit, left.x[18], left.x[19], left.x[21], left.x[22]), (Exit::Idle, 0, 360, 180, 180));
+}
+
+/// Accesses near each other, in one page and in two, forwards and backwards, with a base that changes.
+#[test]
+fn groups_of_accesses_in_one_page_and_in_two() {
+    let left = compare(
+        "   lui s0,0x80081
+            slli s0,s0,32
+            srli s0,s0,32
+            addi s0,s0,-48
+            addi s1,zero,80
+        again: sd s1,8(s0)
+            sw s1,-4(s0)
+            ld a0,5(s0)
+            sb a0,33(s0)
+            add s2,s2,a0
+            lhu a1,32(s0)
+            lb a2,-1(s0)
+            add s2,s2,a1
+            ld a3,0(s0)
+            add s2,s2,a2
+            sd s2,24(s0)
+            xor s3,s3,a3
+            addi a4,s0,400
+            lw a5,400(s0)
+            sw s3,0(a4)
+            add s3,s3,a5
+            ld a4,-400(a4)
+            add s3,s3,a4
+            addi s0,s0,1
+            addi s1,s1,-1
+            bne s1,zero,again
+            wfi",
+    );
+    assert_eq!(left.exit, Exit::Idle);
+}
+
+/// Accesses to registers go on in the unit, unless an interrupt is due or they trap.
+#[test]
+fn control_registers_do_not_end_a_unit() {
+    let left = compare(
+        "   auipc t0,0
+            addi t0,t0,92
+            csrrw zero,mtvec,t0
+            addi s1,zero,50
+            addi t1,zero,2
+        again: csrrs a0,minstret,zero
+            add s2,s2,a0
+            csrrw a1,mscratch,s1
+            add s3,s3,a1
+            csrrsi a2,mstatus,8
+            add s4,s4,a2
+            csrrw zero,mip,t1
+            csrrs zero,mie,t1
+            sfence.vma zero,zero
+            addi s5,s5,1
+            csrrs a3,0x7c0,zero
+            csrrci a4,mstatus,8
+            csrrs a5,minstret,zero
+            add s6,s6,a5
+            addi s1,s1,-1
+            bne s1,zero,again
+            wfi
+            wfi
+            csrrs a6,mcause,zero
+            xor s7,s7,a6
+            slli s7,s7,1
+            blt a6,zero,interrupt
+            csrrs a6,mepc,zero
+            addi a6,a6,4
+            csrrw zero,mepc,a6
+            mret
+        interrupt: addi s8,s8,1
+            csrrwi zero,mie,0
+            mret",
+    );
+    assert_eq!((left.exit, left.x[21], left.x[24]), (Exit::Idle, 150, 150));
+}
+
+/// Parts of operations that are folded, in any order, with accesses between, and with results that somebody sees or not.
+#[test]
+fn folded_operations() {
+    for seed in 0..200 {
+        let mut random = Random::new(seed);
+        let mut text =
+            String::from("auipc s0,0x80\naddi s1,zero,7\nadd a0,s0,zero\nxori a1,s0,-1\nagain: addi a2,a2,-77\n");
+        for _ in 0..random.below(60) + 4 {
+            let mut register = || *random.choose(&["a0", "a1", "a2", "a3", "t3", "s5"]);
+            let (d, a, b) = (register(), register(), register());
+            let bits = 1 + random.below(31);
+            text += &match random.below(16) {
+                0 => format!("slli {d},{a},{}", 1 + random.below(3)),
+                1 => format!("slli {d},{a},32\nsrli {b},{d},{}", 27 + random.below(10)),
+                2 => format!("slli {d},{a},48\nsrli {d},{d},48"),
+                3 => format!("slli {d},{a},56\nsrai {d},{d},56"),
+                4 => format!("slli {d},{a},48\nsrai {b},{d},48"),
+                5 | 6 => format!("add {d},{a},{b}"),
+                7 => format!("xori {d},{a},-1"),
+                8 => format!("and {d},{a},{b}"),
+                9 => format!("srliw {d},{a},{bits}\nslliw {b},{a},{}", 32 - bits),
+                10 => format!("slli {d},{a},{bits}\nsrli {b},{a},{}", 64 - bits),
+                11 | 12 => format!("or {d},{a},{b}"),
+                13 => format!("addiw {d},{a},{bits}"),
+                14 => format!("xor {d},{a},{b}"),
+                _ => format!("sd {d},{}(s0)\nld {a},{}(s0)", 8 * (bits & 7), 8 * random.below(8)),
+            };
+            text += "\n";
+        }
+        text += "sd a0,64(s0)\nadd a3,a3,a1\naddi s1,s1,-1\nbne s1,zero,again\nwfi";
+        let code = assemble(&text, RAM).unwrap();
+        let (expected, _) = run(&code, None, 2);
+        for options in [eager(), Options { fusion: false, ..eager() }, regions(43)] {
+            let (left, _) = run(&code, Some(options), 2);
+            assert_eq!(left, expected, "seed {seed}, {options:?}\n{text}");
+        }
+    }
 }

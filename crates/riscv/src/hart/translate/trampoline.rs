@@ -32,6 +32,8 @@ pub(crate) struct Stubs {
     pub(crate) call_out: u64,
     /// As `leave`, with all guest registers in the hart.
     pub(crate) leave_written: u64,
+    /// Leaves with the address behind the call to here: see [`CodeCache::gone`](super::CodeCache::gone).
+    pub(crate) gone: u64,
 }
 
 /// The stubs' code, and their offsets in it.
@@ -57,8 +59,8 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
     // A return matched the sentinel: the guest's `ra` is odd.
     let leave: Label = asm.label();
     load(&mut asm, 1, Gpr::Rax);
-    asm.alu_imm(Alu::And, Size::B64, Gpr::Rax, -2);
     let leave_to = here(&asm);
+    asm.alu_imm(Alu::And, Size::B64, Gpr::Rax, -2);
     asm.mov_store(Size::B64, field(offset_of!(Hart, pc)), Gpr::Rax);
     asm.mov_imm(Gpr::Rax, 0);
     asm.jmp(leave);
@@ -79,7 +81,6 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
     asm.bind(written);
     asm.mov_store(Size::B64, budget, BUDGET);
     asm.stmxcsr(state(offset_of!(HartState, mxcsr)));
-    asm.ldmxcsr(state(offset_of!(HartState, mxcsr_at_rest)));
     asm.mov(Size::B64, Gpr::Rsp, state(offset_of!(HartState, stack_base)));
     // The sentinel.
     asm.alu_imm(Alu::Add, Size::B64, Gpr::Rsp, 16);
@@ -91,7 +92,6 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
     let call_out = here(&asm);
     spill(&mut asm);
     asm.stmxcsr(state(offset_of!(HartState, mxcsr)));
-    asm.ldmxcsr(state(offset_of!(HartState, mxcsr_at_rest)));
     // In units the stack is off by eight, and here by the return address as well.
     asm.mov_store(Size::B64, budget, BUDGET);
     asm.mov(Size::B64, Gpr::Rsi, Gpr::Rax);
@@ -106,7 +106,11 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
     fill(&mut asm);
     asm.ret();
 
-    let stubs = Stubs { enter, leave: leave_at, leave_to, call_out, leave_written: leave_written_at };
+    let gone = here(&asm);
+    asm.pop(Gpr::Rax);
+    asm.jmp(leave);
+
+    let stubs = Stubs { gone, enter, leave: leave_at, leave_to, call_out, leave_written: leave_written_at };
     (asm.finish(), stubs)
 }
 

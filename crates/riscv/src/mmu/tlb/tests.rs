@@ -192,3 +192,34 @@ fn spaces_beyond_the_bound_take_the_place_of_the_oldest() {
     tlb.select(space(38), USER, SUPERVISOR);
     assert_eq!(tlb.read(0x1000, 8), Some(frame(1)), "used not long ago");
 }
+
+#[test]
+fn a_table_grows_with_what_is_used_and_shrinks_when_it_is_not() {
+    const MANY: u64 = 20_000;
+    let mut tlb = tlb();
+    let slots = |tlb: &Tlb| host_size(tlb.mask) / size_of::<Slot>() + 1;
+    let found = |tlb: &Tlb| (0..MANY).filter(|page| tlb.read(page << 12, 8).is_some()).count();
+    for round in 0..3 {
+        for page in 0..MANY {
+            if tlb.read(page << 12, 8).is_none() {
+                tlb.enter(page << 12, frame(host_size(page)), READ, SMALL);
+            }
+            assert_eq!(tlb.read(page << 12, 8), Some(frame(host_size(page))), "round {round}");
+        }
+    }
+    assert_eq!((slots(&tlb), found(&tlb)), (SLOTS_MAX, SLOTS_MAX));
+    tlb.flush_all();
+    tlb.select(SPACE, USER, USER);
+    assert_eq!(found(&tlb), 0);
+    for _ in 0..9 {
+        tlb.enter(0x1000, frame(1), READ, SMALL);
+        tlb.flush_all();
+        tlb.select(SPACE, USER, USER);
+    }
+    assert_eq!(slots(&tlb), SLOTS_MIN);
+    tlb.enter(0x1000, frame(1), WRITE, SMALL);
+    tlb.select(OTHER, USER, USER);
+    assert_eq!(tlb.read(0x1000, 8), None);
+    tlb.select(SPACE, USER, USER);
+    assert_eq!((tlb.read(0x1000, 8), tlb.write(0x1000, 8)), (Some(frame(1)), Some(frame(1))));
+}

@@ -1,0 +1,279 @@
+//! Programs in flat memory, whose accesses go where nothing is: translated code must find the same traps as the interpreter, with the same registers, and
+//! must not reach anything of this process.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use linux::process::{HostTime, new_cache};
+use linux::signal::ThreadSignals;
+use linux::signal::host::{Disposition, set_disposition};
+use linux::space::{AddressSpace, EXECUTE, PAGE, READ, SIZE, WRITE};
+use riscv::hart::csr::number::FCSR;
+use riscv::hart::trap::{Cause, Trap};
+use riscv::hart::{Exit, Hart, HartSignals};
+use riscv::isa::generate::{Generator, Options as Choice, Random};
+use riscv::isa::{Op, assemble};
+use riscv::translate::Options;
+
+/// `MAP_SHARED`.
+const SHARED: u64 = 1;
+/// `MAP_FIXED`.
+const FIXED: u64 = 0x10;
+/// `MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED`.
+const ANONYMOUS: u64 = 2 | 0x20 | FIXED;
+const SIGBUS: u32 = 7;
+const SIGSEGV: u32 = 11;
+const CODE: u64 = 0x10_0000;
+/// Pages of data with holes before, between and behind.
+const DATA: u64 = 0x20_0000;
+
+/// All that a program leaves behind.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    /// Where, which, and what the registers were.
+    traps: Vec<(u64, Trap, u64)>,
+    x: Vec<u64>,
+    f: Vec<u64>,
+    fcsr: Option<u64>,
+    retired: u64,
+    data: Vec<u8>,
+}
+
+/// A space with `code` and data.
+fn space(code: &[u8]) -> Arc<AddressSpace> {
+    let space = Arc::new(AddressSpace::new().unwrap());
+    space.map(CODE, 4 * PAGE, READ | WRITE, ANONYMOUS, u64::MAX, 0).unwrap();
+    space.write(CODE, code).unwrap();
+    space.protect(CODE, 4 * PAGE, READ | EXECUTE).unwrap();
+    for page in [DATA, DATA + 2 * PAGE, SIZE - PAGE] {
+        space.map(page, PAGE, READ | WRITE, ANONYMOUS, u64::MAX, 0).unwrap();
+    }
+    space
+}
+
+/// Runs the program at [`CODE`] to its `ecall`; instructions that trap are noted and skipped.
+fn run(space: &Arc<AddressSpace>, options: Options, registers: &[(u8, u64)]) -> Left {
+    for signal in [SIGSEGV, SIGBUS] {
+        set_disposition(signal, Disposition::Record { flags: 0 }).unwrap();
+    }
+    let signals = Arc::new(HartSignals::new());
+    let mut hart = Hart::user(Arc::clone(space) as _, Arc::new(HostTime::new()), Arc::clone(&signals)).unwrap();
+    let thread = ThreadSignals::new(Arc::clone(&signals), 0);
+    let cache = new_cache(options);
+    assert_eq!(cache.is_some(), options.translate);
+    if let Some(cache) = &cache {
+        hart.translate_with(Arc::clone(cache));
+    }
+    space.add_hart(Arc::clone(&signals));
+    space.enter();
+    thread.attach();
+    thread.mailbox().set_code(cache.as_ref());
+    hart.set_pc(CODE);
+    for (register, value) in registers {
+        hart.set_x(*register, *value);
+    }
+    let mut traps = Vec::new();
+    loop {
+        match hart.run() {
+            Exit::Exception(Trap { cause: Cause::UserCall, .. }) => break,
+            Exit::Exception(trap) => {
+                let registers = (0..32).flat_map(|n| [hart.x(n), hart.f(n)]);
+                let sum = registers.fold(0, |sum: u64, value| (sum ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                traps.push((hart.pc(), trap, sum));
+                let length = if space.read::<1>(hart.pc()).unwrap()[0] & 3 == 3 { 4 } else { 2 };
+                hart.set_pc(hart.pc() + length);
+            }
+            exit => panic!("{exit:?}"),
+        }
+    }
+    thread.detach();
+    space.remove_hart(&signals);
+    let data =
+        [DATA, DATA + 2 * PAGE, SIZE - PAGE].into_iter().flat_map(|page| space.read::<4096>(page).unwrap_or([0; 4096]));
+    Left {
+        traps,
+        x: (0..32).map(|n| hart.x(n)).collect(),
+        f: (0..32).map(|n| hart.f(n)).collect(),
+        fcsr: hart.csr(FCSR),
+        retired: hart.instructions_retired(),
+        data: data.collect(),
+    }
+}
+
+fn eager() -> Options {
+    Options { threshold: 1, code_bytes: 1 << 20, ..Options::default() }
+}
+
+/// Runs a program in all ways, each in memory of its own.
+fn compare(code: &[u8], registers: &[(u8, u64)], why: &str) -> Left {
+    let expected = run(&space(code), Options::interpreter(), registers);
+    let regions = |slice| Options { samples: 1, slice, ..eager() };
+    let plain = Options { fusion: false, constants: false, ..eager() };
+    for options in [eager(), plain, regions(31), regions(101), regions(257)] {
+        let left = run(&space(code), options, registers);
+        assert_eq!(left, expected, "{why}: {options:?}");
+    }
+    expected
+}
+
+/// Addresses near everything that is an edge, and any.
+fn address(random: &mut Random) -> u64 {
+    let local = 0_u64;
+    // An address in flat memory begins somewhere in the host's: these are for the host's own memory if that begins at 2^40, plus its guard.
+    let base = (1 << 40) + (1 << 32);
+    let edges = [
+        DATA,
+        DATA + PAGE,
+        DATA + 2 * PAGE,
+        DATA + 3 * PAGE,
+        SIZE - PAGE,
+        SIZE,
+        0,
+        CODE,
+        1 << 31,
+        1 << 47,
+        1 << 63,
+        (&raw const local as u64).wrapping_sub(base),
+        (address as *const () as u64).wrapping_sub(base),
+    ];
+    if random.one_in(8) {
+        return random.bits();
+    }
+    random.choose(&edges).wrapping_add(random.below(4096)).wrapping_sub(2048)
+}
+
+#[test]
+fn wild_addresses_trap_as_in_the_interpreter() {
+    // The counter, and the two that are kept; everything else may become an address.
+    let choice = Choice::straight_line(vec![8, 9, 12, 13, 14, 15], !(1 << 3 | 1 << 8 | 1 << 9));
+    let generator = Generator::new(choice).unwrap();
+    for seed in 0..150 {
+        let mut random = Random::new(seed);
+        let mut code = Vec::new();
+        for _ in 0..random.below(80) + 1 {
+            let instruction = generator.next(&mut random);
+            if instruction.op == Op::FenceI {
+                continue;
+            }
+            let word = instruction.encode().unwrap().to_le_bytes();
+            code.extend_from_slice(&word[..usize::from(instruction.length)]);
+            if random.one_in(6) {
+                let (to, from) = (8 + random.below(8), random.choose(&[8, 9, 12, 13, 14, 15]).to_owned());
+                let step = i64::try_from(random.below(64)).unwrap() - 32;
+                code.extend(assemble(&format!("addi x{to},x{from},{step}"), 0).unwrap());
+            }
+        }
+        let at = code.len() + 8;
+        code.extend(assemble("addi gp,gp,-1\nbeq gp,zero,out\njal zero,out\nout: ecall", 0).unwrap());
+        let offset = -i32::try_from(at).unwrap();
+        let jump = riscv::isa::Instruction { rd: 0, imm: offset, ..riscv::isa::Instruction::new(Op::Jal) };
+        code[at..at + 4].copy_from_slice(&jump.encode().unwrap().to_le_bytes());
+        let registers = [
+            (3, 24),
+            (8, address(&mut random)),
+            (9, address(&mut random)),
+            (12, address(&mut random)),
+            (13, address(&mut random)),
+            (14, address(&mut random)),
+            (15, random.bits()),
+        ];
+        compare(&code, &registers, &format!("seed {seed}"));
+    }
+}
+
+/// A pointer that walks from mapped pages into a hole, one that walks off the end of memory, and one that walks below its beginning.
+#[test]
+fn walks_end_where_memory_does() {
+    let code = assemble(
+        "again: ld a1,0(a0)
+            sd a1,8(a0)
+            addi a0,a0,8
+            addi a5,a5,1
+            lbu a3,-1(a2)
+            addi a2,a2,-1
+            addi gp,gp,-1
+            bne gp,zero,again
+            ecall",
+        CODE,
+    )
+    .unwrap();
+    for (up, down) in [(DATA + PAGE - 256, DATA + 256), (SIZE - 256, 256), (u64::MAX - 255, SIZE + 256)] {
+        let left = compare(&code, &[(3, 200), (10, up), (12, down)], "walk");
+        assert!(left.traps.len() > 100, "{:?}", left.traps.len());
+        assert_eq!(left.x[15], 200);
+    }
+}
+
+/// Past the end of a mapped file there is nothing: an access fault, which programs get as SIGBUS.
+#[test]
+fn a_file_ends_before_its_mapping() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(PAGE).unwrap();
+    let code = assemble(
+        "again: lw a1,0(a0)
+            sw a5,4(a0)
+            addi a0,a0,1024
+            addi a5,a5,1
+            addi gp,gp,-1
+            bne gp,zero,again
+            ecall",
+        CODE,
+    )
+    .unwrap();
+    let mut all = Vec::new();
+    for options in [Options::interpreter(), eager(), Options { samples: 1, slice: 20, ..eager() }] {
+        let space = space(&code);
+        map_shared(&space, &file, 2 * PAGE);
+        let left = run(&space, options, &[(3, 8), (10, DATA + PAGE)]);
+        assert_eq!(left.traps.len(), 8, "{:x?}", left.traps);
+        assert_eq!(left.traps[0].1, Trap::new(Cause::LoadAccess, DATA + 2 * PAGE));
+        // A system call that would copy is refused.
+        assert!(space.read::<4>(DATA + 2 * PAGE).is_err() && space.read::<4>(DATA + PAGE).is_ok());
+        all.push(left.traps);
+        // The file shrinks while its page is known.
+        file.set_len(0).unwrap();
+        let left = run(&space, options, &[(3, 8), (10, DATA + PAGE)]);
+        assert_eq!(left.traps.len(), 16, "{:x?}", left.traps);
+        file.set_len(PAGE).unwrap();
+    }
+    assert!(all.iter().all(|traps| *traps == all[0]));
+}
+
+fn map_shared(space: &AddressSpace, file: &File, length: u64) {
+    let descriptor = file.as_raw_fd().unsigned_abs().into();
+    space.map(DATA + PAGE, length, READ | WRITE, SHARED | FIXED, descriptor, 0).unwrap();
+}
+
+/// A fence keeps the code that is still what memory holds.
+#[test]
+fn fences_drop_changed_code_only() {
+    let code = |step: i32| {
+        assemble(&format!("again: addi a0,a0,{step}\naddi gp,gp,-1\nbne gp,zero,again\necall"), CODE).unwrap()
+    };
+    let space = space(&code(1));
+    let options = eager();
+    let cache = new_cache(options).unwrap();
+    let signals = Arc::new(HartSignals::new());
+    let mut hart = Hart::user(Arc::clone(&space) as _, Arc::new(HostTime::new()), Arc::clone(&signals)).unwrap();
+    hart.translate_with(Arc::clone(&cache));
+    space.add_hart(signals);
+    space.enter();
+    let mut sum = 0;
+    for (step, dropped) in [(1, false), (1, false), (5, true), (5, false)] {
+        let before = cache.stats().invalidated;
+        space.protect(CODE, PAGE, READ | WRITE).unwrap();
+        space.write(CODE, &code(step)).unwrap();
+        space.protect(CODE, PAGE, READ | EXECUTE).unwrap();
+        hart.set_pc(CODE);
+        hart.set_x(3, 10);
+        assert!(matches!(hart.run(), Exit::Exception(_)));
+        assert_eq!(cache.stats().invalidated > before, dropped);
+        sum += 10 * u64::try_from(step).unwrap();
+        assert_eq!(hart.x(10), sum);
+    }
+    // Code that may no longer be executed is gone.
+    space.protect(CODE, PAGE, READ).unwrap();
+    hart.set_pc(CODE);
+    assert_eq!(hart.run(), Exit::Exception(Trap::new(Cause::FetchPage, CODE)));
+}
