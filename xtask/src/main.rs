@@ -5,7 +5,9 @@
 //! | `test` | everything that must hold before a change is taken; installs what it needs |
 //! | `tidy` | the rules of the house that the compiler does not know |
 //! | `bench` | figures beside a named peer, kept in a record |
+//! | `kvm` | what needs KVM, on the host's and nested |
 //! | `fuzz` | hostile input for every parser of it |
+//! | `workloads` | the guest programs that `isomorph compare` carries |
 //! | `soak` | a guest that works for as long as it is told to |
 //! | `conformance` | the test suites of others, from a folder outside the tree |
 //!
@@ -15,12 +17,14 @@ mod bench;
 mod conformance;
 mod fuzz;
 mod guest;
+mod kvm;
 mod readme;
 mod run;
 mod setup;
 mod soak;
 mod test;
 mod tidy;
+mod workloads;
 mod workspace;
 
 use std::process::ExitCode;
@@ -43,10 +47,14 @@ enum Task {
     Tidy,
     /// Measure beside a peer and append to the record.
     Bench(bench::Options),
+    /// Test what needs KVM: on the host's, where it opens, and inside an emulated machine that has it.
+    Kvm(kvm::Options),
     /// Feed hostile input to parsers, guided by coverage.
     Fuzz(fuzz::Options),
-    /// Let a guest with four harts compile for a long time; fail if it hangs, errs or grows.
+    /// Let a guest with four harts compile for a long time, or a Java program work; fail if it hangs, errs or grows.
     Soak(soak::Options),
+    /// Build the guest programs that `isomorph compare` carries.
+    Workloads(workloads::Options),
     /// Run the conformance tests in a folder.
     #[command(subcommand)]
     Conformance(conformance::Kind),
@@ -57,8 +65,10 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Tidy => tidy::run(),
         Task::Bench(options) => bench::run(&options),
+        Task::Kvm(options) => kvm::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Soak(options) => soak::run(&options),
+        Task::Workloads(options) => workloads::run(&options),
         Task::Conformance(kind) => conformance::run(&kind),
     };
     match result {

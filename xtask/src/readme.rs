@@ -47,8 +47,8 @@ fn commands(text: &str) -> Vec<String> {
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
 }
 
-/// The program that the examples drive: as the tests built it.
-fn program() -> PathBuf {
+/// The program that the examples drive: as the tests built it. Building it alone would build its dependencies once more, with other features.
+pub(crate) fn program() -> PathBuf {
     workspace::target().join("debug/isomorph")
 }
 
@@ -82,7 +82,11 @@ fn check(command: &str) -> Result<()> {
         }
         ["cargo", "run", "--release", "--", ref arguments @ ..] | ["isomorph", ref arguments @ ..] => {
             // A parser meets what is wrong with the words before `--help` first. What stands behind a program's path is the program's.
-            let own = arguments.iter().position(|word| word.starts_with("./")).unwrap_or(arguments.len());
+            let is_program = |word: &&str| {
+                word.starts_with("./")
+                    || [".wasm", ".wat", ".jar", ".class", ".java"].iter().any(|end| word.ends_with(end))
+            };
+            let own = arguments.iter().position(is_program).unwrap_or(arguments.len());
             let (ours, theirs) = arguments.split_at(own);
             let output = Command::new(program()).args(ours).arg("--help").args(theirs).output();
             let output = output.with_context(|| format!("cannot start {}", program().display()))?;
@@ -97,14 +101,13 @@ fn check(command: &str) -> Result<()> {
     }
 }
 
-/// Runs or checks all examples of the README.
+/// Runs or checks all examples of the README, with the program that the tests have built.
 pub(crate) fn run() -> Result<Counts, StepFailure> {
     let readme = std::fs::read_to_string(workspace::root().join("README.md")).context("reading README.md")?;
     let examples = examples(&readme);
     if examples.is_empty() {
         return Err(anyhow::anyhow!("README.md has no example marked `sh`").into());
     }
-    run::run(workspace::cargo().args(["build", "--locked", "--quiet", "--package", "isomorph"]))?;
     let mut counts = Counts::default();
     for example in examples {
         let result = if example.is_run {

@@ -151,6 +151,13 @@ pub(crate) fn run_and_watch(command: &mut Command, mut each: impl FnMut(&str) + 
     Ok(())
 }
 
+/// The counts in a closing line of the built-in test runner: `test result: ok. 2 passed; 0 failed; ...`.
+pub(crate) fn built_in_counts(line: &str) -> Option<Counts> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let number = |what| counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok());
+    Some(Counts { passed: number("passed")?, failed: number("failed")? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

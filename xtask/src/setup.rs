@@ -17,7 +17,7 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 28] = [
     Need {
         what: "qemu-system-riscv64",
         packages: &["qemu-system-riscv", "qemu-system-misc"],
@@ -33,12 +33,33 @@ const NEEDS: [Need; 11] = [
         packages: &["binutils-riscv64-linux-gnu"],
         why: "the disassembler that ours is compared with",
     },
+    Need { what: "gcc", packages: &["gcc", "libc6-dev"], why: "builds the C code that Java programs call" },
     Need { what: "riscv64-linux-gnu-gcc", packages: &["gcc-riscv64-linux-gnu"], why: "builds guest programs" },
     Need {
         what: "/usr/riscv64-linux-gnu/include/stdio.h",
         packages: &["libc6-dev-riscv64-cross"],
         why: "builds guest programs",
     },
+    Need {
+        what: "qemu-system-x86_64",
+        packages: &["qemu-system-x86"],
+        why: "the processor with virtualization that x86-64 machines are tested on",
+    },
+    Need {
+        what: "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        packages: &["ovmf"],
+        why: "the firmware that x86-64 machines start from",
+    },
+    Need {
+        what: "/usr/lib/systemd/boot/efi/systemd-bootx64.efi",
+        packages: &["systemd-boot-efi"],
+        why: "a boot loader that x86-64 machines start from",
+    },
+    Need { what: "mformat", packages: &["mtools"], why: "makes the partition that firmware starts from" },
+    Need { what: "sfdisk", packages: &["fdisk"], why: "makes the table of partitions that firmware looks at" },
+    Need { what: "/bin/busybox", packages: &["busybox-static"], why: "the user space of nested machines" },
+    Need { what: "lz4", packages: &["lz4"], why: "unpacks the kernel that x86-64 machines start as an ELF file" },
+    Need { what: "strip", packages: &["binutils"], why: "makes programs for nested machines smaller" },
     Need { what: "dtc", packages: &["device-tree-compiler"], why: "checks the device tree of machines" },
     Need { what: "mke2fs", packages: &["e2fsprogs"], why: "makes the file systems of machine images" },
     Need {
@@ -52,11 +73,41 @@ const NEEDS: [Need; 11] = [
         why: "a boot loader that machines start from",
     },
     Need { what: "gdb-multiarch", packages: &["gdb-multiarch"], why: "the debugger that guests are looked at with" },
+    Need { what: "clang-19", packages: &["clang-19"], why: "builds the workloads of comparisons, for all machines" },
+    Need { what: "wasm-ld-19", packages: &["lld-19"], why: "links the workloads of comparisons" },
+    Need { what: "node", packages: &["nodejs"], why: "another WebAssembly machine that comparisons measure" },
+    Need { what: "cpio", packages: &["cpio"], why: "reads the initial RAM disk that comparisons make" },
+    Need { what: "npm", packages: &["npm"], why: "fetches the WebAssembly programs that tests run" },
+    Need {
+        what: "javac",
+        packages: &["openjdk-17-jdk-headless"],
+        why: "the class library, and the other implementation that Java programs are compared with",
+    },
+    Need {
+        what: "/usr/share/java/commons-lang3.jar",
+        packages: &["libcommons-lang3-java"],
+        why: "classes to verify and run",
+    },
+    Need {
+        what: "/usr/share/java/jetty9-server.jar",
+        packages: &[
+            "bsh",
+            "rhino",
+            "clojure",
+            "antlr4",
+            "junit4",
+            "sat4j",
+            "libjetty9-java",
+            "libservlet-api-java",
+            "ecj",
+        ],
+        why: "Java programs to run as they are",
+    },
     Need { what: "g++", packages: &["g++"], why: "builds the fuzzing engine" },
 ];
 
 /// The host's programs, also those that only root's path has.
-fn find_program(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())

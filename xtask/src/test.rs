@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::Result;
 use clap::Args;
 
-use crate::run::{Counts, StepFailure, Steps, run_and_watch};
-use crate::{fuzz, readme, setup, tidy, workspace};
+use crate::run::{Counts, StepFailure, Steps, built_in_counts, run_and_watch};
+use crate::{fuzz, kvm, readme, setup, tidy, workloads, workspace};
 
 /// Options of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -42,6 +42,10 @@ fn take_steps(steps: &mut Steps, options: &Options) -> Result<()> {
     let lint = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.command("clippy", workspace::cargo().args(lint))?;
     steps.take("tests", |closing_lines| nextest(closing_lines, options.quick))?;
+    steps.take("prebuilt workloads", |_| {
+        let passed = workloads::check()?;
+        Ok(Counts { passed, failed: 0 })
+    })?;
     steps.take("doc tests", |_| doc_tests())?;
     // Documentation is for who works on the code: private items have theirs, and links may lead to them.
     let mut documentation = workspace::cargo();
@@ -52,6 +56,7 @@ fn take_steps(steps: &mut Steps, options: &Options) -> Result<()> {
     )?;
     steps.take("README examples", |_| readme::run())?;
     if !options.quick {
+        kvm::test(steps)?;
         steps.take("fuzz", |_| fuzz::run_all(FUZZ_SECONDS))?;
         steps.take("fuzz tiers", |_| {
             fuzz::compare("tiers", TIERS_SECONDS, 1)?;
@@ -101,20 +106,13 @@ fn doc_tests() -> Result<Counts, StepFailure> {
     let mut command: Command = workspace::cargo();
     command.args(["test", "--locked", "--workspace", "--doc", "--quiet"]);
     run_and_watch(&mut command, |line| {
-        if let Some(found) = doc_test_counts(line) {
+        if let Some(found) = built_in_counts(line) {
             counts.passed += found.passed;
             counts.failed += found.failed;
         }
     })
     .map_err(|cause| StepFailure::new(Counts { failed: counts.failed.max(1), ..counts }, cause))?;
     Ok(counts)
-}
-
-/// The counts in a closing line of the built-in test runner: `test result: ok. 2 passed; 0 failed; ...`.
-fn doc_test_counts(line: &str) -> Option<Counts> {
-    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    let number = |what| counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok());
-    Some(Counts { passed: number("passed")?, failed: number("failed")? })
 }
 
 #[cfg(test)]
@@ -131,8 +129,8 @@ mod tests {
         );
         assert_eq!(nextest_counts("Summary [ 9.1s] 3/4 tests run: 2 passed, 1 timed out, 3 skipped"), counts(2, 1));
         assert_eq!(nextest_counts("        PASS [   0.010s] machine bus::tests::routes"), None);
-        assert_eq!(doc_test_counts("test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured"), counts(2, 0));
-        assert_eq!(doc_test_counts("test result: FAILED. 1 passed; 1 failed; 0 ignored"), counts(1, 1));
-        assert_eq!(doc_test_counts("running 2 tests"), None);
+        assert_eq!(built_in_counts("test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured"), counts(2, 0));
+        assert_eq!(built_in_counts("test result: FAILED. 1 passed; 1 failed; 0 ignored"), counts(1, 1));
+        assert_eq!(built_in_counts("running 2 tests"), None);
     }
 }

@@ -12,10 +12,11 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use machine::backend::{CharacterBackend, CharacterSink};
+use machine::sys;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use crate::terminal::{self, RawTerminal};
@@ -96,7 +97,7 @@ impl Console {
             control: OnceLock::new(),
         });
         let writing = Arc::clone(&shared);
-        let writer = thread::Builder::new().name("console-out".into()).spawn(move || writing.write_loop())?;
+        let writer = sys::thread("console-out").spawn(move || writing.write_loop())?;
         Ok(Arc::new(Self { shared, writer: Mutex::new(Some(writer)) }))
     }
 
@@ -108,7 +109,7 @@ impl Console {
         if self.shared.control.set(control).is_ok() {
             let reading = Arc::clone(&self.shared);
             // Never joined: it ends with the process, since a read of standard input cannot be called off.
-            thread::Builder::new().name("console-in".into()).spawn(move || reading.read_loop())?;
+            sys::thread("console-in").spawn(move || reading.read_loop())?;
         }
         Ok(())
     }

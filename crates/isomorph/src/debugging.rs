@@ -93,23 +93,27 @@ impl DebugArgs {
 pub struct RunStats {
     /// Nanoseconds of the machine's time.
     pub time_ns: u64,
-    /// Names and counts; the first is that of instructions.
+    /// Names and counts. Where instructions are counted, they are the first.
     pub counts: Vec<(String, u64)>,
 }
 
 impl RunStats {
-    /// Millions of instructions in a second.
-    fn mips(&self) -> f64 {
+    /// Millions of instructions in a second, where they are counted.
+    fn mips(&self) -> Option<f64> {
+        let (_, count) = self.counts.first().filter(|(name, _)| name == "instructions")?;
         #[allow(clippy::cast_precision_loss, reason = "display only")]
-        let instructions = self.counts.first().map_or(0, |(_, count)| *count) as f64;
+        let instructions = *count as f64;
         let seconds = Duration::from_nanos(self.time_ns).as_secs_f64();
-        if seconds > 0.0 { instructions / seconds / 1e6 } else { 0.0 }
+        Some(if seconds > 0.0 { instructions / seconds / 1e6 } else { 0.0 })
     }
 
     /// A table for people, of what happened at all.
     pub fn table(&self) -> String {
         let time = Duration::from_nanos(self.time_ns).as_secs_f64();
-        let mut text = format!("{:32} {time:>16.3}\n{:32} {:>16.1}\n", "seconds", "MIPS", self.mips());
+        let mut text = format!("{:32} {time:>16.3}\n", "seconds");
+        if let Some(mips) = self.mips() {
+            text += &format!("{:32} {mips:>16.1}\n", "MIPS");
+        }
         for (name, count) in self.counts.iter().filter(|(_, count)| *count != 0) {
             text += &format!("{name:32} {count:>16}\n");
         }
@@ -119,7 +123,9 @@ impl RunStats {
     fn json(&self) -> serde_json::Value {
         let mut object = serde_json::Map::new();
         object.insert("time_ns".into(), self.time_ns.into());
-        object.insert("mips".into(), self.mips().into());
+        if let Some(mips) = self.mips() {
+            object.insert("mips".into(), mips.into());
+        }
         for (name, count) in &self.counts {
             object.insert(name.to_lowercase().replace(' ', "_"), (*count).into());
         }

@@ -2,11 +2,13 @@
 //!
 //! Every line is found out by asking the host, never by guessing from a version.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::{env, thread};
 
 use serde::Serialize;
+use x86::kvm::Host;
+use x86::kvm::cpuid::{self, Model};
 
 use crate::size::human_bytes;
 
@@ -105,12 +107,16 @@ fn processor(findings: &mut Vec<Finding>) {
 }
 
 fn virtualization(findings: &mut Vec<Finding>) {
-    let (yes, value) = match File::options().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => (true, "/dev/kvm opens".into()),
-        Err(error) => (false, format!("/dev/kvm: {error}")),
-    };
-    let note = if yes { "" } else { "RISC-V machines need no KVM; for x86-64 ones, join the group that owns /dev/kvm" };
-    findings.push(finding("virtualization", "kvm", verdict(yes), value, note));
+    let opened = Host::open();
+    let value = opened.as_ref().map_or_else(ToString::to_string, |_| "/dev/kvm can be used".into());
+    let note =
+        if opened.is_ok() { "x86-64 machines run on it" } else { "no x86-64 machines; riscv64 ones need no KVM" };
+    findings.push(finding("virtualization", "kvm", verdict(opened.is_ok()), value, note));
+    if let Ok(host) = &opened {
+        let names: Vec<_> = Model::NAMES.into_iter().filter(|name| offers(host, name)).collect();
+        let note = "what --cpu can name; a guest with a named one can move between hosts";
+        findings.push(finding("virtualization", "models", Verdict::Info, names.join(" "), note));
+    }
     let text = read("/proc/cpuinfo").unwrap_or_default();
     let flags = field(&text, "flags").unwrap_or_default();
     let extension = flags.split(' ').find(|flag| matches!(*flag, "vmx" | "svm"));
@@ -120,6 +126,13 @@ fn virtualization(findings: &mut Vec<Finding>) {
         let note = "guest kernels are interpreted by KVM: slow";
         findings.push(finding("virtualization", "pvm", Verdict::Info, "KVM without hardware help", note));
     }
+}
+
+/// Whether the host has what a model of a processor has.
+fn offers(host: &Host, name: &str) -> bool {
+    let model = name.parse::<Model>().ok();
+    let supported = host.supported_cpuid().ok();
+    model.zip(supported).is_some_and(|(model, supported)| cpuid::leaves(&supported, model, 0, 1).is_ok())
 }
 
 fn memory(findings: &mut Vec<Finding>) {
@@ -163,45 +176,30 @@ fn is_root() -> bool {
 }
 
 fn java(findings: &mut Vec<Finding>) {
-    let home = ["ISOMORPH_JAVA_HOME", "JAVA_HOME"]
-        .iter()
-        .filter_map(|name| env::var_os(name).map(PathBuf::from))
-        .find(|dir| dir.join("release").is_file())
-        .or_else(|| {
-            let program = fs::canonicalize(find_program("java")?).ok()?;
-            program.parent()?.parent().map(Path::to_owned)
-        })
-        .or_else(|| {
-            let mut homes: Vec<_> = fs::read_dir("/usr/lib/jvm").ok()?.flatten().map(|entry| entry.path()).collect();
-            homes.retain(|dir| dir.join("lib/modules").is_file());
-            homes.sort();
-            homes.pop()
-        });
-    let Some(home) = home else {
-        findings.push(finding("java", "jdk", Verdict::No, "none found", "set JAVA_HOME, or install a JDK"));
-        return;
+    let pulled = image::ImageStore::from_environment().ok().map(|store| store.java());
+    let home = match jvm::library::find(None, pulled.as_deref()) {
+        Ok(home) => home,
+        Err(error) => {
+            let note = "no Java programs: isomorph image pull java";
+            findings.push(finding("java", "class library", Verdict::No, error.to_string(), note));
+            return;
+        }
     };
-    let release = fs::read_to_string(home.join("release")).unwrap_or_default();
-    let version = release.lines().find_map(|line| line.strip_prefix("JAVA_VERSION=")).unwrap_or("unknown version");
-    findings.push(finding(
-        "java",
-        "jdk",
-        Verdict::Yes,
-        format!("{} in {}", version.trim_matches('"'), home.display()),
-        "",
-    ));
+    let version = jvm::bootstrap::library_version(&home);
+    let value = format!("JDK {version} in {}", home.display());
+    findings.push(finding("java", "class library", Verdict::Yes, value, "Java programs run on it"));
 }
 
 fn isolation(findings: &mut Vec<Finding>) {
-    let modules = read("/sys/kernel/security/lsm").unwrap_or_default();
-    let landlock = modules.split(',').any(|name| name == "landlock");
-    findings.push(finding(
-        "isolation",
-        "landlock",
-        verdict(landlock),
-        if landlock { "on" } else { "off or unknown" },
-        "",
-    ));
+    let landlock = machine::sys::fence::landlock_version();
+    let value = landlock.map_or_else(|| "absent".into(), |version| format!("version {version}"));
+    // From its sixth version on it guards all that it is asked for.
+    let note = match landlock {
+        None => "sandboxed programs are kept from files by the virtual machine alone: boot with lsm=landlock,...",
+        Some(..6) => "of sandboxed programs it does not guard all: sockets and signals of others need version 6",
+        Some(_) => "sandboxed programs are kept from files twice",
+    };
+    findings.push(finding("isolation", "landlock", verdict(landlock.is_some()), value, note));
     let status = read("/proc/self/status").unwrap_or_default();
     let seccomp = field(&status, "Seccomp").is_some();
     findings.push(finding("isolation", "seccomp", verdict(seccomp), if seccomp { "there" } else { "absent" }, ""));

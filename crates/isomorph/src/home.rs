@@ -4,17 +4,30 @@
 //! HOME/machines/NAME/lock           held by the worker as long as the machine runs; holds its process id
 //!                    machine.json   what the machine is
 //!                    disk.raw       its own copy of its image's disk
+//!                    control        the socket that it is controlled by, as long as it runs
 //! ```
 //!
-//! There is no daemon and no index: what is there is read from the directories, and a machine runs if its lock is held.
+//! There is no daemon and no index: what is there is read from the directories, and a machine runs if its lock is held. A directory without record and disk is a
+//! *passing* machine's: it goes when the machine ends, or, if that was killed, when somebody comes across it.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{env, io};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
+
+/// The file name of a machine's control socket.
+pub const SOCKET: &str = "control";
+/// How often a lock is tried for, a millisecond apart.
+const LOCK_TRIES: u32 = 20;
+/// The longest path of a socket, in bytes.
+const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 /// What a machine is, as its directory records it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,14 +66,28 @@ pub struct MachineDirectory {
 pub struct Listed {
     /// Its name.
     pub name: String,
-    /// "running" or "stopped".
-    pub state: &'static str,
+    /// "running" or "stopped"; what a machine that runs says of itself, once it was asked.
+    pub state: String,
     /// The process that runs it.
     pub pid: Option<u32>,
     /// What its directory records, unless that is damaged.
     pub record: Option<Record>,
     /// Host disk space that it takes, in bytes.
     pub disk_bytes: u64,
+}
+
+/// A path to the control socket in `directory` that is short enough for one, good for as long as the descriptor is open.
+///
+/// # Errors
+/// The directory cannot be opened.
+pub fn socket_path(directory: &Path) -> io::Result<(Option<OwnedFd>, PathBuf)> {
+    let path = directory.join(SOCKET);
+    if path.as_os_str().as_bytes().len() <= SOCKET_PATH_BYTES_MAX {
+        return Ok((None, path));
+    }
+    let open = rustix::fs::open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let path = Path::new("/proc/thread-self/fd").join(std::os::fd::AsRawFd::as_raw_fd(&open).to_string()).join(SOCKET);
+    Ok((Some(open), path))
 }
 
 /// Checks that a name is fit for a directory and a host name.
@@ -90,6 +117,12 @@ impl Home {
         Ok(Self { machines: root.join("machines") })
     }
 
+    /// The state home of a test.
+    #[cfg(test)]
+    pub fn at(machines: PathBuf) -> Self {
+        Self { machines }
+    }
+
     /// Locks the directory of machine `name`, making it if it is not there.
     ///
     /// # Errors
@@ -106,7 +139,16 @@ impl Home {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened.with_context(|| format!("cannot open {}", lock_path.display()))?,
             };
-            match lock.try_lock() {
+            let mut locked = lock.try_lock();
+            for _ in 0..LOCK_TRIES {
+                if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                    break;
+                }
+                // Who looks whether the machine runs holds the lock for a moment.
+                std::thread::sleep(Duration::from_millis(1));
+                locked = lock.try_lock();
+            }
+            match locked {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     bail!("machine '{name}' is running already: give this one another name with --name")
@@ -141,9 +183,14 @@ impl Home {
             let path = entry.with_context(|| format!("cannot read {}", self.machines.display()))?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let Some(pid) = holder(&path) else { continue };
+            if pid.is_none() && is_passing(&path) {
+                // If it cannot be removed, that is no machine all the same.
+                let _ = self.clear(name);
+                continue;
+            }
             machines.push(Listed {
                 name: name.to_owned(),
-                state: if pid.is_some() { "running" } else { "stopped" },
+                state: if pid.is_some() { "running" } else { "stopped" }.into(),
                 pid: pid.flatten(),
                 record: read_record(&path).ok().flatten(),
                 disk_bytes: directory_bytes(&path),
@@ -153,6 +200,46 @@ impl Home {
         Ok(machines)
     }
 
+    /// The directory of machine `name`, which runs.
+    ///
+    /// # Errors
+    /// There is none, or it does not run.
+    pub fn running(&self, name: &str) -> Result<PathBuf> {
+        check_name(name)?;
+        let path = self.machines.join(name);
+        match holder(&path) {
+            Some(Some(_)) => Ok(path),
+            Some(None) if !is_passing(&path) => bail!("machine '{name}' does not run"),
+            _ => bail!("there is no machine '{name}': see 'isomorph ps'"),
+        }
+    }
+
+    /// Removes what a passing machine has left behind, if `name` was one and has ended.
+    ///
+    /// # Errors
+    /// The host refuses.
+    pub fn clear(&self, name: &str) -> Result<()> {
+        let path = self.machines.join(name);
+        match holder(&path) {
+            Some(None) if is_passing(&path) => match self.lock(name) {
+                Ok(directory) if directory.is_passing() => directory.remove(),
+                // Somebody else has it by now.
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Clears away what passing machines have left behind.
+    pub fn sweep(&self) {
+        for entry in fs::read_dir(&self.machines).into_iter().flatten().flatten() {
+            if let Some(name) = entry.file_name().to_str() {
+                // What cannot be removed stays for another time.
+                let _ = self.clear(name);
+            }
+        }
+    }
+
     /// Removes machine `name` and its disk.
     ///
     /// # Errors
@@ -160,9 +247,9 @@ impl Home {
     pub fn remove(&self, name: &str) -> Result<()> {
         check_name(name)?;
         ensure!(self.machines.join(name).is_dir(), "there is no machine '{name}': see 'isomorph ps'");
-        let directory =
-            self.lock(name).with_context(|| format!("cannot remove machine '{name}' while it runs; stop it first"))?;
-        directory.remove()
+        let runs = matches!(holder(&self.machines.join(name)), Some(Some(_)));
+        ensure!(!runs, "machine '{name}' runs; to end it: isomorph stop {name}");
+        self.lock(name)?.remove()
     }
 }
 
@@ -177,6 +264,11 @@ fn holder(directory: &Path) -> Option<Option<Option<u32>>> {
             Some(Some(read.and_then(|_| text.trim().parse().ok())))
         }
     }
+}
+
+/// Whether a machine's directory goes with its end.
+fn is_passing(directory: &Path) -> bool {
+    !["machine.json", "disk.raw"].iter().any(|file| directory.join(file).exists())
 }
 
 fn read_record(directory: &Path) -> Result<Option<Record>> {
@@ -206,6 +298,18 @@ fn directory_bytes(directory: &Path) -> u64 {
 }
 
 impl MachineDirectory {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it goes with the machine's end.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        is_passing(&self.path)
+    }
+
     /// The machine's own copy of its image's disk.
     #[must_use]
     pub fn disk(&self) -> PathBuf {
@@ -285,15 +389,33 @@ mod tests {
         let directory = home.lock("a").unwrap();
         directory.write_record(&record()).unwrap();
         let listed = home.list().unwrap();
-        assert_eq!((listed[0].state, listed[0].pid), ("running", Some(std::process::id())));
+        assert_eq!((listed[0].state.as_str(), listed[0].pid), ("running", Some(std::process::id())));
+        assert!(home.running("a").is_ok() && home.running("b").unwrap_err().to_string().contains("no machine 'b'"));
         assert!(home.lock("a").unwrap_err().to_string().contains("running already"));
-        assert!(format!("{:#}", home.remove("a").unwrap_err()).contains("while it runs"));
+        assert!(format!("{:#}", home.remove("a").unwrap_err()).contains("runs; to end it: isomorph stop a"));
         drop(directory);
         let listed = home.list().unwrap();
-        assert_eq!((listed[0].state, listed[0].record.clone()), ("stopped", Some(record())));
+        assert!(home.running("a").unwrap_err().to_string().contains("does not run"));
+        assert_eq!((listed[0].state.as_str(), listed[0].record.clone()), ("stopped", Some(record())));
         home.remove("a").unwrap();
         assert!(home.list().unwrap().is_empty());
         assert!(home.remove("a").unwrap_err().to_string().contains("no machine 'a'"));
+    }
+
+    #[test]
+    fn a_passing_machine_leaves_nothing_behind() {
+        let (_dir, home) = home();
+        let directory = home.lock("hello-1").unwrap();
+        home.clear("hello-1").unwrap();
+        assert_eq!(home.list().unwrap().len(), 1, "it runs");
+        drop(directory);
+        assert!(home.list().unwrap().is_empty());
+        assert!(!home.machines.join("hello-1").exists());
+        let stays = home.lock("stays").unwrap();
+        stays.write_record(&record()).unwrap();
+        drop(stays);
+        home.sweep();
+        assert_eq!(home.list().unwrap().len(), 1, "it has a record");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `isomorph image`: builds, lists and removes machine images; and the guest's part of building one, on our own machine.
 
 use std::error::Error;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,9 +21,12 @@ use crate::cli::{ImageCommand, ListArgs};
 use crate::list::columns;
 use crate::progress::{Bar, Unit};
 use crate::size::human_bytes;
+use crate::x86_64;
 
 /// What `image pull` calls the folder for Linux programs.
 const SYSROOT: &str = "sysroot";
+/// And the class library of Java.
+const JAVA: &str = "java";
 
 /// Carries out `isomorph image ...`.
 ///
@@ -33,6 +38,11 @@ pub fn command(command: &ImageCommand) -> Result<()> {
         ImageCommand::Pull { name, with, force } if name == SYSROOT => {
             let directory = store.pull_sysroot(with, *force, &mut PullProgress { bar: Bar::new() })?;
             println!("{} is ready: isomorph run finds libraries there", directory.display());
+            Ok(())
+        }
+        ImageCommand::Pull { name, force, .. } if name == JAVA => {
+            let directory = store.pull_java(*force, &mut PullProgress { bar: Bar::new() })?;
+            println!("{} is ready: isomorph run app.jar, isomorph java ...", directory.display());
             Ok(())
         }
         ImageCommand::Pull { with, .. } if !with.is_empty() => {
@@ -75,6 +85,10 @@ pub fn log_in_hint(image: &Image) -> String {
 }
 
 fn pull(store: &ImageStore, name: &str, replace: bool) -> Result<Image> {
+    // What cannot run here is not fetched: it is configured by running it once.
+    if x86_64::is_image(name) {
+        x86_64::check_host(true)?;
+    }
     let mut progress = PullProgress { bar: Bar::new() };
     let options = PullOptions { replace, ..PullOptions::default() };
     Ok(store.pull(name, &options, &mut OnOurMachine, &mut progress)?)
@@ -107,10 +121,41 @@ struct Damaged {
     error: String,
 }
 
+/// A folder that programs run with.
+#[derive(Serialize)]
+struct FolderRow {
+    name: &'static str,
+    kind: &'static str,
+    description: &'static str,
+    /// Seconds since 1970-01-01 UTC.
+    created_s: u64,
+    occupied_bytes: u64,
+    path: PathBuf,
+}
+
+fn folder_row(folder: image::Folder) -> Entry {
+    let created_s = folder.path.metadata().map_or(0, |meta| u64::try_from(meta.ctime()).unwrap_or(0));
+    let occupied_bytes = occupied(&folder.path);
+    let image::Folder { name, path, description } = folder;
+    Entry::Folder(FolderRow { name, kind: "folder", description, created_s, occupied_bytes, path })
+}
+
+/// Host disk space of a folder and all below, in bytes.
+fn occupied(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => occupied(&entry.path()),
+        Ok(meta) => meta.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
+}
+
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Entry {
     Whole(Row),
+    Folder(FolderRow),
     Damaged(Damaged),
 }
 
@@ -137,7 +182,8 @@ fn entry(listed: image::Listed) -> Entry {
 }
 
 fn list(store: &ImageStore, args: &ListArgs) -> Result<()> {
-    let entries: Vec<Entry> = store.list()?.into_iter().map(entry).collect();
+    let folders = store.folders().into_iter().map(folder_row);
+    let entries: Vec<Entry> = store.list()?.into_iter().map(entry).chain(folders).collect();
     let mut table = vec![["NAME", "KIND", "CREATED", "SIZE", "LOGIN", "DESCRIPTION"].map(String::from)];
     for entry in &entries {
         table.push(match entry {
@@ -148,6 +194,14 @@ fn list(store: &ImageStore, args: &ListArgs) -> Result<()> {
                 human_bytes(row.occupied_bytes),
                 format!("{} / {}", row.user, row.password),
                 row.description.clone(),
+            ],
+            Entry::Folder(row) => [
+                row.name.into(),
+                row.kind.into(),
+                ago(machine::clock::wall_time_ns() / 1_000_000_000, row.created_s),
+                human_bytes(row.occupied_bytes),
+                "-".into(),
+                row.description.into(),
             ],
             Entry::Damaged(damaged) => {
                 [damaged.name.clone(), "-".into(), "-".into(), "-".into(), "-".into(), damaged.error.clone()]
@@ -190,8 +244,57 @@ impl Progress for PullProgress {
     }
 }
 
-/// Runs the guest's part of a build on a RISC-V machine of ours.
+/// Runs the guest's part of a build on a machine of ours.
 struct OnOurMachine;
+
+/// The RISC-V machine that configures an image.
+fn riscv64(machine: &HalfMade<'_>, serial: Arc<Recorder>) -> Result<Board, Box<dyn Error + Send + Sync>> {
+    Ok(Board::new(BoardConfig {
+        cpus: 1,
+        memory_bytes: machine.memory_bytes,
+        images: Images {
+            firmware: None,
+            kernel: Some(ImageFile::open(machine.kernel)?),
+            initrd: Some(ImageFile::open(machine.initrd)?),
+        },
+        arguments: machine.append.into(),
+        disks: vec![Disk { backend: Arc::new(RawDisk::open(machine.disk, false)?), serial: "isomorph-0".into() }],
+        network: None,
+        serial,
+        console: None,
+        virtio: riscv::board::VirtioTransport::default(),
+        entropy: Entropy::Host,
+        clock: Arc::new(Clock::new()),
+        hardware_ad_updates: true,
+        translator: riscv::translate::Options::default(),
+        schedule: riscv::board::Schedule::default(),
+    })?)
+}
+
+/// The x86-64 machine that configures an image.
+fn amd64(machine: &HalfMade<'_>, serial: Arc<Recorder>) -> Result<x86::board::Board, Box<dyn Error + Send + Sync>> {
+    let backend = Arc::new(RawDisk::open(machine.disk, false)?);
+    Ok(x86::board::Board::new(x86::board::BoardConfig {
+        cpus: 1,
+        model: x86::kvm::cpuid::Model::Host,
+        memory_bytes: machine.memory_bytes,
+        images: x86::boot::Images {
+            firmware: None,
+            kernel: Some(x86::boot::ImageFile::open(machine.kernel)?),
+            initrd: Some(x86::boot::ImageFile::open(machine.initrd)?),
+            arguments: machine.append.into(),
+        },
+        disks: vec![x86::board::Disk { backend, serial: "isomorph-0".into() }],
+        network: None,
+        host_devices: Vec::new(),
+        serial,
+        console: None,
+        entropy: Entropy::Host,
+        clock: Arc::new(Clock::new()),
+        irqchip: x86::kvm::IrqChip::default(),
+        about: Box::new(Vec::new),
+    })?)
+}
 
 impl Configurator for OnOurMachine {
     fn run(
@@ -200,25 +303,11 @@ impl Configurator for OnOurMachine {
         console: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
         let (sender, printed) = channel();
-        let board = Board::new(BoardConfig {
-            cpus: 1,
-            memory_bytes: machine.memory_bytes,
-            images: Images {
-                firmware: None,
-                kernel: Some(ImageFile::open(machine.kernel)?),
-                initrd: Some(ImageFile::open(machine.initrd)?),
-            },
-            arguments: machine.append.into(),
-            disks: vec![Disk { backend: Arc::new(RawDisk::open(machine.disk, false)?), serial: "isomorph-0".into() }],
-            network: None,
-            serial: Arc::new(Recorder { sender: Mutex::new(sender) }),
-            console: None,
-            entropy: Entropy::Host,
-            clock: Arc::new(Clock::new()),
-            hardware_ad_updates: true,
-            translator: riscv::translate::Options::default(),
-            schedule: riscv::board::Schedule::default(),
-        })?;
+        let serial = Arc::new(Recorder { sender: Mutex::new(sender) });
+        let board: Box<dyn Machine> = match machine.kind {
+            x86_64::KIND => Box::new(amd64(machine, serial)?),
+            _ => Box::new(riscv64(machine, serial)?),
+        };
         board.start()?;
         // The channel ends when the machine, and with it the recorder, is gone.
         let waiting = std::thread::Builder::new().name("configure".into()).spawn(move || board.wait())?;

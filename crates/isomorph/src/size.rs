@@ -38,6 +38,19 @@ impl fmt::Display for MemorySize {
     }
 }
 
+/// A time for a person: "1.5 s", "2 min 3 s".
+#[must_use]
+pub fn human_time(ns: u64) -> String {
+    let seconds = ns / 1_000_000_000;
+    match seconds {
+        0 if ns < 1_000_000 => format!("{} us", ns / 1000),
+        0 => format!("{} ms", ns / 1_000_000),
+        1..60 => format!("{seconds}.{} s", ns / 100_000_000 % 10),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
 /// `bytes` for a person: "1.4 GiB".
 #[must_use]
 pub fn human_bytes(bytes: u64) -> String {

@@ -144,7 +144,7 @@ fn lists_are_empty_at_first_and_json_is_json() {
     let report = output(isomorph(home.path()).args(["doctor", "--json"]));
     let findings: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
     let has = |name: &str| findings.as_array().unwrap().iter().any(|finding| finding["name"] == name);
-    assert!(has("kvm") && has("jdk") && has("size") && has("model"), "{findings}");
+    assert!(has("kvm") && has("class library") && has("size") && has("model"), "{findings}");
     let table = output(isomorph(home.path()).arg("doctor"));
     assert!(String::from_utf8(table.stdout).unwrap().contains("/dev/kvm"));
 }

@@ -18,6 +18,8 @@ const SOON: Duration = Duration::from_secs(60);
 /// Boots a new machine of the Debian image that goes when it ends.
 fn boot(name: &str, flags: &[&str]) -> Session {
     pull_debian();
+    // One that a run of these tests left, since it was killed, would be taken up.
+    guest::output(isomorph().args(["rm", name]));
     let mut session = Session::start(isomorph().args(["run", "debian", "--rm", "--name", name]).args(flags));
     session.log_in(PASSWORD, BOOT);
     session
@@ -39,14 +41,19 @@ fn guest_boots_to_login_with_one_hart_and_powers_off() {
 }
 
 #[test]
-fn guest_boots_with_four_harts_that_all_work() {
+fn guest_boots_with_four_harts_that_all_work_and_shuts_down_when_asked() {
     let mut debian = boot("four", &["--cpus", "4", "--no-network"]);
     assert_eq!(debian.run("nproc", SOON).trim(), "4");
     let sums = debian.run("for i in 1 2 3 4; do (seq 1 200000 | sha256sum) & done; wait", BOOT);
     let mut lines: Vec<_> = sums.lines().filter(|line| line.ends_with('-')).collect();
     lines.dedup();
     assert_eq!(lines.len(), 1, "{sums}");
-    power_off(debian);
+    // Once all is up, there is someone who listens to the power button.
+    debian.run("systemctl is-system-running --wait", BOOT);
+    let stopped = guest::output(isomorph().args(["stop", "four", "--timeout", "300"]));
+    assert!(stopped.status.success() && stopped.stderr.is_empty(), "{}", String::from_utf8_lossy(&stopped.stderr));
+    assert_eq!(debian.wait(SOON).code(), Some(0), "{}", debian.text());
+    assert!(debian.text().contains("reboot: Power down"), "{}", debian.text());
 }
 
 #[test]

@@ -150,8 +150,7 @@ here is a document of $((6 * 7)) words
 END
 trap 'echo trapped' USR1
 kill -USR1 $$
-for i in 1 2 3; do (sleep 0.0$i; echo "child $i") & done
-wait
+{ for i in 1 2 3; do (sleep 0.0$i; echo "child $i") & done; wait; } | sort
 (exit 3) || echo "status $?"
 [[ "abc123" =~ ([a-z]+)([0-9]+) ]] && echo "${BASH_REMATCH[2]}-${BASH_REMATCH[1]}"
 x=$(mktemp -d); echo inside > "$x/file"; cat "$x"/f*; rm -r "$x"
@@ -296,3 +295,65 @@ fn guest_program_in_go_keeps_a_backup() {
     restic(&["restore", "latest", "--target", target.to_str().unwrap()]);
     same_folders(&folder, &target.join(folder.strip_prefix("/").unwrap()));
 }
+
+/// With flags of permissions, a program has its own files and those named, and nothing else; without, it may do what the user may.
+#[test]
+fn guest_program_confined() {
+    let place = tempfile::tempdir().unwrap();
+    let (open, other) = (place.path().join("open"), place.path().join("other"));
+    for folder in [&open, &other] {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::write(folder.join("text"), "told").unwrap();
+    }
+    pull_sysroot();
+    let confined = |flags: &[String], path: &str, arguments: &[&str]| {
+        let mut command = isomorph();
+        command.arg("run").args(flags).arg(home().join("sysroot").join(path)).args(arguments);
+        same_for_all(&mut command);
+        let output = output(&mut command, b"");
+        let printed = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        (output.status.success(), printed)
+    };
+    let flag = |name: &str, path: &Path| format!("--allow-{name}={}", path.display());
+    let read = || flag("read", &open);
+    let [inside, outside] = [&open, &other].map(|folder| folder.join("text").display().to_string());
+
+    assert_eq!(confined(&[read()], "usr/bin/cat", &[&inside]), (true, "told".into()));
+    let (succeeded, printed) = confined(&[read()], "usr/bin/cat", &[&outside]);
+    assert!(!succeeded && printed.contains("Permission denied"), "{printed}");
+    assert_eq!(confined(&[], "usr/bin/cat", &[&outside]), (true, "told".into()));
+    assert_eq!(confined(&["--allow-all".into()], "usr/bin/cat", &[&outside]), (true, "told".into()));
+
+    let (succeeded, printed) = confined(&[read()], "usr/bin/rm", &["-f", &inside]);
+    assert!(!succeeded && open.join("text").exists(), "{printed}");
+    let (succeeded, printed) = confined(&[flag("write", &open)], "usr/bin/cp", &[&inside, &format!("{inside}2")]);
+    assert!(succeeded && std::fs::read(open.join("text2")).unwrap() == b"told", "{printed}");
+
+    // Variables that are not named are not there.
+    assert_eq!(confined(&["--allow-env=TZ".into()], "usr/bin/env", &[]), (true, "TZ=UTC\n".into()));
+    let both = ["--allow-env=TZ".into(), "--env".into(), "A=1".into()];
+    assert_eq!(confined(&both, "usr/bin/env", &[]), (true, "TZ=UTC\nA=1\n".into()));
+
+    // What it starts is confined as it is.
+    let sysroot = home().join("sysroot");
+    let list = format!("{0} {inside} && {0} {outside}", sysroot.join("usr/bin/cat").display());
+    let (succeeded, printed) = confined(&[read()], "usr/bin/bash", &["-c", &list]);
+    assert!(!succeeded && !printed.contains("told"), "{printed}");
+    let (succeeded, printed) = confined(&[read(), "--allow-run".into()], "usr/bin/bash", &["-c", &list]);
+    assert!(!succeeded && printed.starts_with("told") && printed.contains("Permission denied"), "{printed}");
+
+    let (succeeded, printed) = confined(&[read()], "usr/bin/perl", &["-MIO::Socket::INET", "-e", PERL]);
+    assert!(!succeeded, "{printed}");
+    assert_eq!(
+        confined(&["--allow-net".into()], "usr/bin/perl", &["-MIO::Socket::INET", "-e", PERL]),
+        (true, "out".into())
+    );
+
+    for flags in [["--allow-net=127.0.0.1:80"].as_slice(), &["--allow-read=/", "--gdb", "1"], &["--cpu-time", "1"]] {
+        let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let (succeeded, printed) = confined(&flags, "usr/bin/true", &[]);
+        assert!(!succeeded && printed.starts_with("isomorph: ") && printed.lines().count() == 1, "{printed}");
+    }
+}
+
+const PERL: &str = "IO::Socket::INET->new(Proto => 'udp', PeerAddr => '127.0.0.1:9') or die $!; print 'out'";

@@ -5,7 +5,10 @@
 
 mod boot;
 mod compute;
+mod devices;
+pub(crate) mod java;
 mod riscv;
+mod webassembly;
 
 use std::io::Write;
 use std::process::Command;
@@ -40,8 +43,16 @@ enum Bench {
     Compute,
     /// Debian to its login prompt, and the memory that takes.
     Boot,
+    /// WebAssembly: starting a program, its memory, and requests answered by fresh instances.
+    Wasm,
+    /// Java: small programs, and the start of one with the memory that it takes.
+    Java,
     /// Programs on the host, on Isomorph and on qemu, as Linux programs and inside Debian.
     Riscv,
+    /// TCP streams out of Debian and into it: virtio, and e1000 beside it.
+    Network,
+    /// Random requests to virtio disks, from inside Debian.
+    Disk,
 }
 
 /// One thing measured, on both sides, in a unit of which less is better.
@@ -72,6 +83,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let new = match bench {
             Bench::Compute => compute::measure(options.rounds)?,
             Bench::Boot => boot::measure(options.rounds)?,
+            Bench::Wasm => webassembly::measure(options.rounds)?,
+            Bench::Network => devices::network(options.rounds)?,
+            Bench::Disk => devices::disk(options.rounds)?,
+            Bench::Java => java::measure(options.rounds)?,
             Bench::Riscv => {
                 // It takes long, so each figure is shown when it is there.
                 figures.extend(riscv::measure(&options.riscv, options.rounds, &mut |figure| print(figure))?);

@@ -197,7 +197,7 @@ pub(super) fn run(test: &Test, limits: Limits) -> Result<(), Failure> {
     let aclint = Arc::new(Aclint::new(Arc::clone(&time), wires.collect()));
     bus.map("clint", GuestPhysical(map::CLINT.start), map::CLINT.end - map::CLINT.start, aclint)?;
     let bus = Arc::new(bus);
-    let cache = limits.engine.translate.then(|| CodeCache::new(limits.engine, false)).transpose();
+    let cache = limits.engine.translate.then(|| CodeCache::new(limits.engine)).transpose();
     let cache = cache.map_err(|error| Failure::Translator(error.to_string()))?;
     let new_hart = |(signals, id): (&Arc<HartSignals>, u64)| {
         let config = HartConfig { id, hardware_ad_updates: true, monitor_sbi: false };

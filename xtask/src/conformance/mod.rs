@@ -1,20 +1,22 @@
-//! `cargo xtask conformance riscv DIR`: runs the tests of others on this project's machines.
+//! `cargo xtask conformance riscv DIR`, `... wasm DIR`, `... java DIR`: runs the tests of others on this project's machines.
 //!
 //! ```text
 //! DIR/**/*.elf --load--> Test --run--> bare machine --tohost--> verdict --compare--> NAME.reference_output, if there is one
 //! ```
 //!
 //! Any folder of RISC-V ELF files will do that report as the suites of RISC-V International do (see [`mod@test`]); what a test is called says
-//! nothing about how it is run. A folder of the tree is a group in the summary.
+//! nothing about how it is run. Tests of WebAssembly: see [`webassembly`]; of Java: see [`java`]. A folder of the tree is a group in the summary.
 //!
-//! Tests run beside each other, [`Options::jobs`] at a time; each is a machine of its own.
+//! Tests run beside each other, [`Selection::jobs`] at a time; each is a machine of its own.
 
 mod bare;
 mod htif;
+mod java;
 mod signature;
 mod test;
 #[cfg(test)]
 mod tests;
+mod webassembly;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,26 +39,40 @@ use test::{Found, Test};
 pub(crate) enum Kind {
     /// Run ELF files for bare RISC-V harts that report by `tohost`, or by a signature with a reference beside them.
     Riscv(Options),
+    /// Run the WebAssembly specification's test scripts (.wast), and tests of WASI preview 1 (.wasm with a .json beside them).
+    Wasm(Selection),
+    /// Run OpenJDK's tests (a folder below a TEST.ROOT, by jtreg), or Maxine's JTT, on this project's Java machine and on `java`.
+    Java(java::Options),
 }
 
-/// Options of `cargo xtask conformance riscv`.
+/// Which tests are run, and how.
 #[derive(Debug, Args)]
-pub(crate) struct Options {
+pub(crate) struct Selection {
     /// The folder with the tests; folders below it are searched too.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Run only tests whose path below DIR contains this.
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
-    /// How many harts each machine has.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    cpus: u16,
     /// How many tests run at once; by default one for each processor of the host.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// How long a test may take, in seconds.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
+    /// Print the results as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `cargo xtask conformance riscv`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    selection: Selection,
+    /// How many harts each machine has.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    cpus: u16,
     /// What executes guest code: the interpreter alone, or the translator by blocks, or by regions too. All code is translated at once.
     #[arg(long, value_enum, default_value_t = Engine::Region)]
     engine: Engine,
@@ -66,9 +82,6 @@ pub(crate) struct Options {
     /// Run everything in every tier, and with each optimisation off alone.
     #[arg(long, conflicts_with_all = ["engine", "disable", "json"])]
     matrix: bool,
-    /// Print the results as one JSON document.
-    #[arg(long)]
-    json: bool,
 }
 
 /// A tier of the engine.
@@ -162,13 +175,17 @@ impl Report {
 /// # Errors
 /// A test failed, none was found, or the folder cannot be read.
 pub(crate) fn run(kind: &Kind) -> Result<()> {
-    let Kind::Riscv(options) = kind;
-    if options.matrix {
-        return run_matrix(options);
-    }
-    let report = run_riscv(options, &options.tier()?)?;
+    let (report, json) = match kind {
+        Kind::Riscv(options) if options.matrix => return run_matrix(options),
+        Kind::Riscv(options) => (run_riscv(options, &options.tier()?)?, options.selection.json),
+        Kind::Wasm(selection) => {
+            webassembly::build()?;
+            (webassembly::run(selection)?, selection.json)
+        }
+        Kind::Java(options) => (java::run(options)?, options.selection.json),
+    };
     let Counts { passed, failed } = report.total();
-    if options.json {
+    if json {
         println!("{:#}", report.json());
     } else {
         println!("{}", report.table());
@@ -196,55 +213,63 @@ fn run_matrix(options: &Options) -> Result<()> {
 }
 
 fn run_riscv(options: &Options, tier: &Tier) -> Result<Report> {
-    let mut files = Vec::new();
-    collect(&options.folder, &mut files)
-        .with_context(|| format!("cannot read {}; give a folder with test ELF files", options.folder.display()))?;
-    files.sort();
-    let names = files.iter().map(|file| name_below(&options.folder, file));
-    let wanted: Vec<_> = files
-        .iter()
-        .zip(names)
-        .filter(|(_, name)| options.filter.as_ref().is_none_or(|text| name.contains(text.as_str())))
-        .collect();
-    let limits = Limits { engine: tier.options, cpus: options.cpus, time: Duration::from_secs(options.timeout) };
+    let time = Duration::from_secs(options.selection.timeout);
+    let limits = Limits { engine: tier.options, cpus: options.cpus, time };
+    options.selection.run("RISC-V test ELF files", |file| attempt(file, limits))
+}
 
-    let bar = ProgressBar::new(wanted.len() as u64).with_style(
-        ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
-    let (next, report) = (AtomicUsize::new(0), Mutex::new(Report::default()));
-    let work = || {
-        while let Some((file, name)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-            bar.set_message(name.clone());
-            let outcome = attempt(file, limits);
-            bar.inc(1);
-            let failure = match outcome {
-                None => continue,
-                Some(Ok(())) => None,
-                Some(Err(reason)) => Some(Failure { test: name.clone(), reason }),
-            };
-            if let Some(failure) = failure.as_ref().filter(|_| !options.json) {
-                bar.suspend(|| println!("FAILED {}: {}", failure.test, failure.reason));
+impl Selection {
+    /// Puts all files of the selection to `attempt`, which answers `None` for what is no test. `what` they are, if there are none.
+    fn run(&self, what: &str, attempt: impl Fn(&Path) -> Option<Result<(), String>> + Sync) -> Result<Report> {
+        let mut files = Vec::new();
+        collect(&self.folder, &mut files)
+            .with_context(|| format!("cannot read {}; give a folder with {what}", self.folder.display()))?;
+        files.sort();
+        let names = files.iter().map(|file| name_below(&self.folder, file));
+        let wanted: Vec<_> = files
+            .iter()
+            .zip(names)
+            .filter(|(_, name)| self.filter.as_ref().is_none_or(|text| name.contains(text.as_str())))
+            .collect();
+        let bar = ProgressBar::new(wanted.len() as u64).with_style(
+            ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        let (next, report) = (AtomicUsize::new(0), Mutex::new(Report::default()));
+        let work = || {
+            while let Some((file, name)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                bar.set_message(name.clone());
+                let outcome = attempt(file);
+                bar.inc(1);
+                let failure = match outcome {
+                    None => continue,
+                    Some(Ok(())) => None,
+                    Some(Err(reason)) => Some(Failure { test: name.clone(), reason }),
+                };
+                if let Some(failure) = failure.as_ref().filter(|_| !self.json) {
+                    bar.suspend(|| println!("FAILED {}: {}", failure.test, failure.reason));
+                }
+                report.lock().unwrap_or_else(PoisonError::into_inner).add(group_of(name), failure);
             }
-            report.lock().unwrap_or_else(PoisonError::into_inner).add(group_of(name), failure);
-        }
-    };
-    let jobs = options.jobs.map_or_else(host_cpus, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 1..jobs {
-            scope.spawn(work);
-        }
-        work();
-    });
-    bar.finish_and_clear();
+        };
+        let jobs = self.jobs.map_or_else(host_cpus, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 1..jobs {
+                scope.spawn(work);
+            }
+            work();
+        });
+        bar.finish_and_clear();
 
-    let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if report.groups.is_empty() {
-        let filtered =
-            options.filter.as_ref().map_or_else(String::new, |text| format!(" whose path contains {text:?}"));
-        bail!("{} has no RISC-V test ELF files{filtered}", options.folder.display());
+        let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if report.groups.is_empty() {
+            let filtered =
+                self.filter.as_ref().map_or_else(String::new, |text| format!(" whose path contains {text:?}"));
+            bail!("{} has no {what}{filtered}", self.folder.display());
+        }
+        report.failures.sort_by(|a, b| a.test.cmp(&b.test));
+        Ok(report)
     }
-    report.failures.sort_by(|a, b| a.test.cmp(&b.test));
-    Ok(report)
 }
 
 /// Runs the test in `file`. `None` if that is not a test, an error if it did not pass.

@@ -71,17 +71,13 @@ fn run_default(options: &Options) -> Result<Report> {
 }
 
 fn options(folder: &Path) -> Options {
-    Options {
-        folder: folder.into(),
-        filter: None,
-        cpus: 1,
-        jobs: Some(2),
-        timeout: 20,
-        engine: Engine::Region,
-        disable: Vec::new(),
-        matrix: false,
-        json: true,
-    }
+    let selection = Selection { folder: folder.into(), filter: None, jobs: Some(2), timeout: 20, json: true };
+    Options { selection, cpus: 1, engine: Engine::Region, disable: Vec::new(), matrix: false }
+}
+
+fn filtered(folder: &Path, text: &str) -> Options {
+    let options = options(folder);
+    Options { selection: Selection { filter: Some(text.into()), ..options.selection }, cpus: 2, ..options }
 }
 
 fn only_failure(report: &Report) -> &str {
@@ -103,8 +99,7 @@ fn counts_by_folder_and_names_the_failed() {
     assert_eq!(all.json()["failures"][0]["test"], "a/bad.elf");
     assert!(run(&Kind::Riscv(options(folder.path()))).is_err());
 
-    let good = Options { filter: Some("good".into()), cpus: 2, ..options(folder.path()) };
-    assert_eq!(run_default(&good).unwrap().total(), Counts { passed: 2, failed: 0 });
+    assert_eq!(run_default(&filtered(folder.path(), "good")).unwrap().total(), Counts { passed: 2, failed: 0 });
 }
 
 #[test]
@@ -113,8 +108,7 @@ fn no_tests_are_an_error() {
     assert!(run_default(&options(folder.path())).is_err());
     assert!(run_default(&options(&folder.path().join("missing"))).is_err());
     write_test(folder.path(), "good", &report(1));
-    let filtered = Options { filter: Some("other".into()), ..options(folder.path()) };
-    let error = run_default(&filtered).err().unwrap().to_string();
+    let error = run_default(&filtered(folder.path(), "other")).err().unwrap().to_string();
     assert!(error.contains("\"other\""), "{error}");
 }
 
@@ -135,7 +129,9 @@ fn signatures_are_compared() {
 fn a_test_without_end_is_stopped_and_located() {
     let folder = tempfile::tempdir().unwrap();
     write_test(folder.path(), "loop", "addi zero, zero, 0\nloop:\njal zero, loop\n");
-    let report = run_default(&Options { timeout: 1, cpus: 2, ..options(folder.path()) }).unwrap();
+    let mut options = Options { cpus: 2, ..options(folder.path()) };
+    options.selection.timeout = 1;
+    let report = run_default(&options).unwrap();
     let reason = only_failure(&report);
     assert!(reason.starts_with("no verdict after 1 s: hart 0 at 0x80000004 (j"), "{reason}");
     assert!(reason.contains("in M-mode"), "{reason}");
@@ -166,4 +162,34 @@ fn programs_that_cannot_be_judged_fail() {
     std::fs::write(folder.path().join("mute"), elf(&[0x6f, 0, 0, 0], &[])).unwrap();
     let report = run_default(&options(folder.path())).unwrap();
     assert!(only_failure(&report).contains("`tohost`"), "{}", report.failures[0].reason);
+}
+
+/// Scripts and programs of WebAssembly, each kind once right and once wrong.
+#[test]
+fn webassembly_tests_are_found_run_and_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    };
+    let script =
+        r#"(module (func (export "f") (result i32) (i32.const 1))) (assert_return (invoke "f") (i32.const N))"#;
+    write("core/good.wast", script.replace('N', "1").as_bytes());
+    write("core/bad.wast", script.replace('N', "2").as_bytes());
+    // A module with an empty _start, byte by byte; and one that is cut off.
+    let module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
+    write("c/wasm32-wasip1/good.wasm", module);
+    write("c/wasm32-wasip1/status.wasm", module);
+    write("c/wasm32-wasip1/status.json", br#"{"exit_code": 3, "args": ["a"], "env": {"b": "c"}}"#);
+    write("c/wasm32-wasip1/rooted.wasm", module);
+    write("c/wasm32-wasip1/rooted.json", br#"{"root": "dir", "stdout": ""}"#);
+    write("c/wasm32-wasip1/dir/file", b"");
+    write("c/wasm32-wasip3/later.wasm", module);
+    let report = webassembly::run(&options(folder.path()).selection).unwrap();
+    assert_eq!(report.groups["core"], Counts { passed: 1, failed: 1 });
+    assert_eq!(report.groups["c/wasm32-wasip1"], Counts { passed: 2, failed: 1 });
+    assert_eq!(report.failures[0].reason, "status Some(0) instead of 3: ");
+    assert!(report.failures[1].reason.contains("bad.wast:1"), "{}", report.failures[1].reason);
+    assert_eq!(report.groups.len(), 2);
 }

@@ -11,12 +11,35 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("network", &["machine"]),
     ("image", &["machine", "disk"]),
     ("riscv", &["machine", "codegen", "devices"]),
-    ("debugger", &["machine", "riscv"]),
+    ("x86", &["machine", "devices"]),
+    ("debugger", &["machine", "riscv", "x86"]),
     ("linux", &["machine", "riscv", "debugger"]),
-    ("isomorph", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "linux"]),
-    ("lab", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "linux", "isomorph"]),
-    ("xtask", &["machine", "devices", "disk", "network", "image", "riscv", "debugger", "linux", "isomorph", "lab"]),
-    ("fuzz", &["machine", "devices", "disk", "network", "image", "riscv"]),
+    ("wasm", &["machine"]),
+    ("classfile", &[]),
+    ("jvm", &["machine", "classfile"]),
+    ("compare", &["machine"]),
+    (
+        "isomorph",
+        &[
+            "machine", "devices", "disk", "network", "image", "riscv", "x86", "debugger", "linux", "wasm", "jvm",
+            "compare",
+        ],
+    ),
+    (
+        "lab",
+        &[
+            "machine", "devices", "disk", "network", "image", "riscv", "x86", "debugger", "linux", "wasm", "jvm",
+            "compare", "isomorph",
+        ],
+    ),
+    (
+        "xtask",
+        &[
+            "machine", "devices", "disk", "network", "image", "riscv", "x86", "debugger", "linux", "wasm", "jvm",
+            "compare", "isomorph", "lab",
+        ],
+    ),
+    ("fuzz", &["machine", "devices", "disk", "network", "image", "riscv", "x86", "classfile"]),
 ];
 
 fn allowed(name: &str) -> Option<&'static [&'static str]> {

@@ -1,6 +1,6 @@
 //! System machines: boots, and the suite's programs inside the same Debian on Isomorph and on qemu, both machines up at the same time.
 //!
-//! The programs come on a second disk, an ext4 file system that both machines get. Times are the host's, from the moment that a command
+//! The programs come on a second disk, an ext4 file system that both machines get, and a compiler on a third. Times are the host's, from the moment that a command
 //! is typed until its output is there: some milliseconds of console are in them on both sides.
 
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Measured, Options, PROGRAM_MAX, Program, Times, figure, mean, median, timed};
 use crate::bench::{Figure, boot};
+use crate::guest::compiler::Compiler;
 use crate::guest::{Debian, Guest};
 use crate::{run, workspace};
 
@@ -20,8 +21,11 @@ const LABEL: &str = "bench";
 /// Where it is mounted.
 const MOUNT: &str = "/mnt";
 
+/// The workload that needs a compiler.
+const GCC: &str = "gcc";
+
 /// Work that is no program of the suite, as a shell command; it must print the same on both machines.
-const WORKLOADS: [(&str, &str, &str); 2] = [
+const WORKLOADS: [(&str, &str, &str); 3] = [
     // Dependencies of all packages known, caches made anew.
     (
         "apt",
@@ -35,6 +39,13 @@ const WORKLOADS: [(&str, &str, &str); 2] = [
          printf 'Package: bench\\nVersion: 1\\nArchitecture: all\\nMaintainer: nobody\\nDescription: none\\n' > /tmp/p/DEBIAN/control && \
          dpkg-deb -Zxz -z3 -b /tmp/p /tmp/p.deb > /dev/null && dpkg -i /tmp/p.deb > /dev/null && dpkg -V bench && \
          dpkg -P bench > /dev/null && dpkg -l | wc -l",
+        "0.7",
+    ),
+    // Debian's compiler makes the suite.
+    (
+        GCC,
+        "rm -rf /srv/tmp/suite && cp -r /mnt/sources /srv/tmp/suite && \
+         chroot /srv /bin/sh -c 'cd /tmp/suite && for f in *.c; do gcc -O2 -c $f || exit; done; cat *.o | sha256sum'",
         "0.7",
     ),
 ];
@@ -55,13 +66,20 @@ pub(super) fn measure(
     if programs.is_empty() && workloads.is_empty() {
         return Ok(());
     }
+    let compiler = if options.wants(GCC) { Some(Compiler::pull()?) } else { None };
     let disk = disk(programs)?;
     let mut ours = debian.ours("bench-riscv", 1, MEMORY);
-    ours.arg("--disk").arg(format!("{},readonly", disk.display()));
     let mut peer = debian.qemu(1, MEMORY);
-    peer.arg("-drive").arg(format!("file={},format=raw,if=none,id=b,readonly=on", disk.display()));
-    peer.args(["-device", "virtio-blk-device,drive=b"]);
+    for (id, disk) in std::iter::once(&disk).chain(compiler.as_ref().map(|compiler| &compiler.disk)).enumerate() {
+        ours.arg("--disk").arg(format!("{},readonly", disk.display()));
+        peer.arg("-drive").arg(format!("file={},format=raw,if=none,id=b{id},readonly=on", disk.display()));
+        peer.arg("-device").arg(format!("virtio-blk-device,drive=b{id}"));
+    }
     let (mut ours, mut peer) = (ready(&mut ours, &debian)?, ready(&mut peer, &debian)?);
+    if let Some(compiler) = &compiler {
+        compiler.mount(&mut ours)?;
+        compiler.mount(&mut peer)?;
+    }
     let mut all: Vec<Measured> = Vec::new();
     for program in programs {
         let times = &mut Times::default();
@@ -117,7 +135,7 @@ fn ready(command: &mut Command, debian: &Debian) -> Result<Guest> {
     Ok(guest)
 }
 
-/// A file system with the programs.
+/// A file system with the programs and their sources.
 fn disk(programs: &[Program]) -> Result<PathBuf> {
     let folder = workspace::target().join("bench/disk");
     let _ = std::fs::remove_dir_all(&folder);
@@ -125,6 +143,12 @@ fn disk(programs: &[Program]) -> Result<PathBuf> {
     for program in programs {
         let to = folder.join(&program.name);
         std::fs::copy(&program.riscv, &to).with_context(|| format!("writing {}", to.display()))?;
+    }
+    let sources = folder.join("sources");
+    std::fs::create_dir(&sources).with_context(|| format!("making {}", sources.display()))?;
+    for entry in std::fs::read_dir(workspace::root().join("bench/riscv")).context("reading bench/riscv")? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), sources.join(entry.file_name())).context("copying a source")?;
     }
     let disk = folder.with_extension("ext4");
     let _ = std::fs::remove_file(&disk);

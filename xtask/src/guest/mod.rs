@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{run, workspace};
 
+pub(crate) mod compiler;
+
 /// A boot that takes longer does not end.
 pub(crate) const BOOT_MAX: Duration = Duration::from_secs(600);
 /// What answers at once, on a host that is busy.
@@ -22,9 +24,9 @@ pub(crate) fn isomorph() -> Command {
     command
 }
 
-/// Builds the program for release.
+/// Builds the program for release; of the whole workspace, so that dependencies have the features of the other builds.
 pub(crate) fn build_isomorph() -> Result<()> {
-    run::run(workspace::cargo().args(["build", "--locked", "--release", "--package", "isomorph"]))
+    run::run(workspace::cargo().args(["build", "--locked", "--release", "--workspace", "--bin", "isomorph"]))
 }
 
 pub(crate) fn home() -> PathBuf {
@@ -66,13 +68,18 @@ impl Debian {
 
     /// A machine of it on qemu with OpenSBI: the same kernel, initial RAM disk and disk, which it leaves as it is.
     pub(crate) fn qemu(&self, cpus: u32, memory: &str) -> Command {
+        self.qemu_with(cpus, memory, "virtio-net-device,netdev=n")
+    }
+
+    /// The same with another network card, plugged into `n`.
+    pub(crate) fn qemu_with(&self, cpus: u32, memory: &str, card: &str) -> Command {
         let file = |name: &str| self.folder.join(name);
         let mut command = Command::new("qemu-system-riscv64");
         command.args(["-M", "virt", "-m", memory, "-nographic", "-no-reboot", "-snapshot", "-smp", &cpus.to_string()]);
         command.arg("-kernel").arg(file("kernel")).arg("-initrd").arg(file("initrd")).args(["-append", &self.append]);
         command.arg("-drive").arg(format!("file={},format=raw,if=none,id=d", file("disk.raw").display()));
         command.args(["-device", "virtio-blk-device,drive=d", "-netdev", "user,id=n"]);
-        command.args(["-device", "virtio-net-device,netdev=n", "-device", "virtio-rng-device"]);
+        command.args(["-device", card, "-device", "virtio-rng-device"]);
         command
     }
 }
@@ -171,6 +178,16 @@ impl Guest {
             bail!("{}: {command}: status {status}: {printed}", self.what);
         }
         Ok(printed)
+    }
+
+    /// Processor time of the host that the machine has had, in seconds.
+    pub(crate) fn processor_seconds(&self) -> Result<f64> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let text = std::fs::read_to_string(path).context("reading the processor time used")?;
+        // After the name, which may hold anything: the state is the third field, user and system time the 14th and 15th.
+        let fields: Vec<_> = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        let ticks: f64 = fields.iter().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+        Ok(ticks / 100.0)
     }
 
     /// MiB of the host's memory that the machine has now.

@@ -1,0 +1,70 @@
+;; A component that answers HTTP requests: `isomorph run --serve 8080 teapot.wat`. It is a teapot, and says so with status 418.
+(component
+  ;; What it needs of wasi:http/types, declared as far as it is used.
+  (import "wasi:http/types@0.2.0" (instance $types
+    (export "fields" (type $fields (sub resource)))
+    (export "incoming-request" (type $incoming-request (sub resource)))
+    (export "outgoing-response" (type $outgoing-response (sub resource)))
+    (export "response-outparam" (type $response-outparam (sub resource)))
+    (type $dns (record (field "rcode" (option string)) (field "info-code" (option u16))))
+    (export "DNS-error-payload" (type $dns-error-payload (eq $dns)))
+    (type $tls (record (field "alert-id" (option u8)) (field "alert-message" (option string))))
+    (export "TLS-alert-received-payload" (type $tls-alert-received-payload (eq $tls)))
+    (type $size (record (field "field-name" (option string)) (field "field-size" (option u32))))
+    (export "field-size-payload" (type $field-size-payload (eq $size)))
+    (type $error (variant
+      (case "DNS-timeout") (case "DNS-error" $dns-error-payload) (case "destination-not-found")
+      (case "destination-unavailable") (case "destination-IP-prohibited") (case "destination-IP-unroutable")
+      (case "connection-refused") (case "connection-terminated") (case "connection-timeout")
+      (case "connection-read-timeout") (case "connection-write-timeout") (case "connection-limit-reached")
+      (case "TLS-protocol-error") (case "TLS-certificate-error") (case "TLS-alert-received" $tls-alert-received-payload)
+      (case "HTTP-request-denied") (case "HTTP-request-length-required") (case "HTTP-request-body-size" (option u64))
+      (case "HTTP-request-method-invalid") (case "HTTP-request-URI-invalid") (case "HTTP-request-URI-too-long")
+      (case "HTTP-request-header-section-size" (option u32)) (case "HTTP-request-header-size" (option $field-size-payload))
+      (case "HTTP-request-trailer-section-size" (option u32)) (case "HTTP-request-trailer-size" $field-size-payload)
+      (case "HTTP-response-incomplete") (case "HTTP-response-header-section-size" (option u32))
+      (case "HTTP-response-header-size" $field-size-payload) (case "HTTP-response-body-size" (option u64))
+      (case "HTTP-response-trailer-section-size" (option u32)) (case "HTTP-response-trailer-size" $field-size-payload)
+      (case "HTTP-response-transfer-coding" (option string)) (case "HTTP-response-content-coding" (option string))
+      (case "HTTP-response-timeout") (case "HTTP-upgrade-failed") (case "HTTP-protocol-error") (case "loop-detected")
+      (case "configuration-error") (case "internal-error" (option string))))
+    (export "error-code" (type $error-code (eq $error)))
+    (export "[constructor]fields" (func (result (own $fields))))
+    (export "[constructor]outgoing-response" (func (param "headers" (own $fields)) (result (own $outgoing-response))))
+    (export "[method]outgoing-response.set-status-code"
+      (func (param "self" (borrow $outgoing-response)) (param "status-code" u16) (result (result))))
+    (export "[static]response-outparam.set"
+      (func (param "param" (own $response-outparam))
+        (param "response" (result (own $outgoing-response) (error $error-code)))))))
+  (alias export $types "incoming-request" (type $incoming-request))
+  (alias export $types "response-outparam" (type $response-outparam))
+
+  (core module $memory (memory (export "memory") 1))
+  (core instance $memory (instantiate $memory))
+  (core func $new-fields (canon lower (func $types "[constructor]fields")))
+  (core func $new-response (canon lower (func $types "[constructor]outgoing-response")))
+  (core func $set-status (canon lower (func $types "[method]outgoing-response.set-status-code")))
+  (core func $answer (canon lower (func $types "[static]response-outparam.set") (memory $memory "memory")))
+
+  (core module $teapot
+    (import "http" "new-fields" (func $new-fields (result i32)))
+    (import "http" "new-response" (func $new-response (param i32) (result i32)))
+    (import "http" "set-status" (func $set-status (param i32 i32) (result i32)))
+    ;; The answer is a result: 0 for a response, which is the next parameter; the others would be an error's.
+    (import "http" "answer" (func $answer (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
+    (func (export "handle") (param $request i32) (param $out i32)
+      (local $response i32)
+      (local.set $response (call $new-response (call $new-fields)))
+      (drop (call $set-status (local.get $response) (i32.const 418)))
+      (call $answer (local.get $out) (i32.const 0) (local.get $response)
+        (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))
+  (core instance $teapot (instantiate $teapot (with "http" (instance
+    (export "new-fields" (func $new-fields))
+    (export "new-response" (func $new-response))
+    (export "set-status" (func $set-status))
+    (export "answer" (func $answer))))))
+
+  (func $handle (param "request" (own $incoming-request)) (param "response-out" (own $response-outparam))
+    (canon lift (core func $teapot "handle")))
+  (instance $handler (export "handle" (func $handle)))
+  (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))
