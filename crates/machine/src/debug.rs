@@ -2,7 +2,7 @@
 //!
 //! A debugger *halts* a machine: nothing of it moves, as in a pause, but beside the machine's own state, so that a paused machine can be looked at and a
 //! halted one not be resumed by mistake. The first processor that stops halts the others. What a second one reports meanwhile is mostly found again when it moves
-//! on: it stands before its breakpoint. Only a watchpoint, which it stands behind, is kept and reported in place of the next move.
+//! on: it stands before its breakpoint. Only a watchpoint, which it stands behind, is kept and reported in place of that processor's next move.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -136,7 +136,7 @@ pub trait Haltable {
                 }
             }
             Request::Resume(moves) => {
-                if self.halt().resume() {
+                if self.halt().resume(&moves) {
                     self.set_moves(&moves);
                     self.follow_halt();
                 }
@@ -226,10 +226,13 @@ impl Halt {
         !std::mem::replace(&mut self.halted, true)
     }
 
-    /// The debugger lets the machine move on. False if a stop that was kept has been reported instead.
+    /// The debugger lets the machine move on. False if a stop that was kept has been reported instead: of a processor that was to move, since a debugger that
+    /// moves some alone expects no other to tell of anything.
     #[must_use]
-    pub fn resume(&mut self) -> bool {
-        if let Some((processor, stop)) = self.kept.pop_front() {
+    pub fn resume(&mut self, moves: &[Move]) -> bool {
+        let moving = |processor: usize| moves.get(processor).is_some_and(|to| *to != Move::Stay);
+        let due = self.kept.iter().position(|(processor, _)| moving(*processor));
+        if let Some((processor, stop)) = due.and_then(|index| self.kept.remove(index)) {
             self.report(Report::Stopped { processor, stop });
             return false;
         }
@@ -269,14 +272,18 @@ mod tests {
         assert!(!halt.stopped(0, Stop::Step), "nobody wants to know");
         halt.attach(Box::new(move |report| sender.send(report).unwrap()));
         assert!(halt.is_halted() && !halt.interrupt());
-        assert!(halt.resume() && !halt.is_halted());
+        let all = [Move::Run, Move::Run, Move::Run];
+        assert!(halt.resume(&all) && !halt.is_halted());
         assert!(halt.stopped(1, Stop::Breakpoint));
         assert!(!halt.stopped(0, Stop::Breakpoint), "it is found again");
         let watched = Stop::Watchpoint { address: 4, watch: Watch::Write };
         assert!(!halt.stopped(2, watched));
-        assert!(!halt.resume() && halt.is_halted());
+        assert!(halt.resume(&[Move::Stay, Move::Step(0..0)]) && !halt.is_halted(), "the one that is watched stays");
+        assert!(halt.stopped(1, Stop::Step));
+        assert_eq!(reports.try_recv(), Err(mpsc::TryRecvError::Empty));
+        assert!(!halt.resume(&all) && halt.is_halted());
         assert_eq!(reports.recv(), Ok(Report::Stopped { processor: 2, stop: watched }));
-        assert!(halt.resume() && halt.interrupt());
+        assert!(halt.resume(&all) && halt.interrupt());
         halt.detach();
         assert!(!halt.is_halted() && !halt.is_attached());
     }
