@@ -12,7 +12,7 @@ use crate::workspace;
 struct Need {
     /// A program to be found on the path, or a file by its absolute path.
     what: &'static str,
-    /// Packages that bring it, by the host's release: the first that the host's apt knows is taken.
+    /// The packages that bring it. One that releases name differently is written as in `Depends`, `a | b`: the first that the host's apt knows is taken.
     packages: &'static [&'static str],
     why: &'static str,
 }
@@ -20,7 +20,7 @@ struct Need {
 const NEEDS: [Need; 28] = [
     Need {
         what: "qemu-system-riscv64",
-        packages: &["qemu-system-riscv", "qemu-system-misc"],
+        packages: &["qemu-system-riscv | qemu-system-misc"],
         why: "the other implementation that instructions and whole machines are compared with",
     },
     Need {
@@ -118,9 +118,12 @@ impl Need {
         if self.what.starts_with('/') { Path::new(self.what).exists() } else { find_program(self.what).is_some() }
     }
 
-    fn package(&self) -> &'static str {
-        let last = self.packages[self.packages.len() - 1];
-        self.packages.iter().find(|package| apt_knows(package)).copied().unwrap_or(last)
+    fn packages(&self) -> impl Iterator<Item = &'static str> {
+        self.packages.iter().map(|alternatives| {
+            let names: Vec<&str> = alternatives.split(" | ").collect();
+            let last = names.len() - 1;
+            names[..last].iter().find(|name| apt_knows(name)).copied().unwrap_or(names[last])
+        })
     }
 }
 
@@ -167,12 +170,12 @@ fn install_packages(missing: &[&Need]) -> Result<()> {
     }
     let mut packages: Vec<&str> = Vec::new();
     for need in missing {
-        let package = need.package();
-        println!("    missing: {} ({}), package {package}", need.what, need.why);
-        if !packages.contains(&package) {
-            packages.push(package);
-        }
+        let wanted: Vec<&str> = need.packages().collect();
+        println!("    missing: {} ({}), of {}", need.what, need.why, wanted.join(" "));
+        packages.extend(wanted);
     }
+    packages.sort_unstable();
+    packages.dedup();
     let install = ["apt-get", "install", "-y", "--no-install-recommends"];
     let by_hand = format!("{} {}", install.join(" "), packages.join(" "));
     let Some(privilege) = privilege else {
@@ -210,6 +213,12 @@ mod tests {
         let need = |what| Need { what, packages: &["none"], why: "" };
         assert!(need("sh").is_met() && need("/etc/passwd").is_met());
         assert!(!need("no-such-program-anywhere").is_met() && !need("/no/such/file").is_met());
+    }
+
+    #[test]
+    fn all_packages_of_a_need_are_wanted_and_one_of_those_that_stand_for_each_other() {
+        let need = Need { what: "sh", packages: &["dash", "isomorph-no-such-package | libc6", "a | b"], why: "" };
+        assert!(need.packages().eq(["dash", "libc6", "b"]));
     }
 
     #[test]
