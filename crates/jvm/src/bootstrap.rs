@@ -11,6 +11,7 @@ use std::sync::{LazyLock, OnceLock};
 use classfile::jimage::Image;
 use machine::clock::Clock;
 
+use crate::agent::{self, Agent};
 use crate::allocate;
 use crate::arena;
 use crate::assertions::Assertions;
@@ -63,10 +64,14 @@ pub struct Options {
     pub metadata_max: usize,
     /// `-Xint`: local variables keep their objects also when they are not read any more.
     pub keeps_dead_locals: bool,
+    /// `-Xverify:all`: the class library is verified, too.
+    pub verifies_all: bool,
     /// `-Xnoclassgc`: classes stay when nobody needs them.
     pub keeps_classes: bool,
     /// The heap.
     pub heap: heap::Options,
+    /// Agents, which begin before the program.
+    pub agents: Vec<Agent>,
     /// What the program may do.
     pub policy: Policy,
 }
@@ -216,6 +221,7 @@ pub fn start(options: Options) -> std::result::Result<&'static mut Thread, Start
             boot_path::patch(module, path);
         }
     }
+    agent::prepare(&options.agents);
     loader::set_image(image, bytes);
     let _ = PROPERTIES.set(all_properties(&options));
     let _ = ARGUMENTS.set(options.arguments);
@@ -240,6 +246,9 @@ pub fn start(options: Options) -> std::result::Result<&'static mut Thread, Start
     if options.keeps_dead_locals {
         roots::keep_dead_locals();
     }
+    if options.verifies_all {
+        link::verify_all();
+    }
     if options.keeps_classes {
         loader::keep_all();
     }
@@ -257,6 +266,7 @@ pub fn start(options: Options) -> std::result::Result<&'static mut Thread, Start
     }
     crate::signals::set_started();
     crate::jni::invocation::set_ready();
+    agent::start(thread, options.agents);
     Ok(thread)
 }
 

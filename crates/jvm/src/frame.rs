@@ -66,6 +66,12 @@ impl Frame {
         unsafe { Meta::from_offset(self.slot(METHOD) as u32) }.expect("a frame has a method")
     }
 
+    /// Lets it go on as one of another method, which has the same code.
+    pub fn set_method(self, method: Meta<Method>) {
+        // SAFETY: a frame has a header, which is not being changed otherwise.
+        unsafe { self.pointer.add(METHOD).write(u64::from(method.offset())) };
+    }
+
     /// The index of its current instruction; `None` in a native frame.
     pub fn bci(self) -> Option<u16> {
         let pc = usize::try_from(self.slot(PC)).ok().filter(|&pc| pc != 0)?;

@@ -1,6 +1,7 @@
 //! A Java virtual machine on the stock OpenJDK class library.
 
 pub mod access;
+pub mod agent;
 pub mod allocate;
 pub mod arena;
 pub mod assertions;

@@ -169,6 +169,11 @@ impl LoaderData {
         self.dictionary.read().unwrap_or_else(PoisonError::into_inner).get(&name).copied()
     }
 
+    /// The classes that it defined or initiated.
+    pub fn initiated(&self) -> Vec<Meta<Class>> {
+        self.dictionary.read().unwrap_or_else(PoisonError::into_inner).values().copied().collect()
+    }
+
     /// Enters a class, unless there is one of that name; the one that is there then. It lives as long as this loader.
     pub fn enter(&self, name: Symbol, class: Meta<Class>) -> Meta<Class> {
         self.keep_class(class);
@@ -389,25 +394,30 @@ pub fn load_boot(thread: &mut Thread, name: Symbol) -> Result<Option<Meta<Class>
     if bytes.first() == Some(&b'[') {
         return load_array(thread, name, boot()).map(Some);
     }
-    let package = bytes.iter().rposition(|&byte| byte == b'/').map_or(&[][..], |at| &bytes[..at]);
+    let Some(contents) = boot_file(bytes) else { return Ok(None) };
     let definition = Definition { name: Some(name), ..Definition::default() };
-    let Ok(path) = str::from_utf8(bytes) else { return Ok(None) };
+    link::define(thread, boot(), contents, definition).map(Some)
+}
+
+/// The file of the bootstrap loader's class of this internal name, which stays.
+pub(crate) fn boot_file(name: &[u8]) -> Option<&'static [u8]> {
+    let package = name.iter().rposition(|&byte| byte == b'/').map_or(&[][..], |at| &name[..at]);
+    let path = str::from_utf8(name).ok()?;
     // Before modules are defined only java.base is visible; later, what the boot layer gives to this loader.
     let visible = !are_boot_modules_defined() || is_boot_package(package);
-    let module = boot_module_of(package);
-    if let Some(contents) = module.as_deref().filter(|_| visible).and_then(|module| boot_path::find(Some(module), path))
-    {
-        return link::define(thread, boot(), Box::leak(contents.into_boxed_slice()), definition).map(Some);
+    let module = boot_module_of(package).filter(|_| visible);
+    let leak = |contents: Vec<u8>| -> &'static [u8] { Box::leak(contents.into_boxed_slice()) };
+    if let Some(module) = &module {
+        if let Some(contents) = boot_path::find(Some(module), path) {
+            return Some(leak(contents));
+        }
+        let image = IMAGE.get()?;
+        let location = image.find(module, &format!("{path}.class"));
+        if let Some(contents) = location.and_then(|location| image.stored(&location)) {
+            return Some(contents);
+        }
     }
-    if let (Some(module), Some(image), true) = (module, IMAGE.get(), visible)
-        && let Some(contents) =
-            image.find(&module, &format!("{path}.class")).and_then(|location| image.stored(&location))
-    {
-        return link::define(thread, boot(), contents, definition).map(Some);
-    }
-    let Some(contents) = boot_path::find(None, path) else { return Ok(None) };
-    let class = link::define(thread, boot(), Box::leak(contents.into_boxed_slice()), definition)?;
-    Ok(Some(class))
+    boot_path::find(None, path).map(leak)
 }
 
 static MODULES_DEFINED: AtomicBool = AtomicBool::new(false);

@@ -15,6 +15,8 @@ pub const GC: &str = "gc";
 pub const LOAD: &str = "class,load";
 /// Classes that go with their loaders.
 pub const UNLOAD: &str = "class,unload";
+/// Which classes name which others, and where; of the level debug.
+pub const RESOLVE: &str = "class,resolve";
 
 #[derive(Debug)]
 enum Output {
@@ -38,7 +40,13 @@ struct Selection {
     tags: Vec<String>,
     /// Whether lines may have more tags.
     more: bool,
-    on: bool,
+    /// Index in [`LEVELS`] of the lowest that is written.
+    level: usize,
+}
+
+/// The level of lines with these tags.
+fn level_of(tags: &str) -> usize {
+    if tags == RESOLVE { DEBUG } else { INFO }
 }
 
 impl Sink {
@@ -48,7 +56,7 @@ impl Sink {
             selection.tags.iter().all(has)
                 && (selection.more || selection.tags[0] == "all" || selection.tags.len() == tags.split(',').count())
         };
-        self.selections.iter().rfind(fits).is_some_and(|selection| selection.on)
+        self.selections.iter().rfind(fits).is_some_and(|selection| level_of(tags) >= selection.level)
     }
 }
 
@@ -117,6 +125,9 @@ const TAGS: &[&str] = &[
 
 /// Levels, from the most lines on.
 const LEVELS: &[&str] = &["trace", "debug", "info", "warning", "error", "off"];
+const DEBUG: usize = 1;
+const INFO: usize = 2;
+const OFF: usize = 5;
 
 /// Adds a configuration, what is behind `-Xlog` and `:`; what is wrong with it, as HotSpot says.
 ///
@@ -135,14 +146,14 @@ pub fn configure(text: &str) -> Result<(), String> {
     let mut selections = Vec::new();
     for selection in what.split(',') {
         let (tags, level) = selection.split_once('=').unwrap_or((selection, "info"));
-        let level_index = LEVELS.iter().position(|known| *known == level);
-        let Some(level_index) = level_index else { return Err(format!("Invalid level '{level}' in log selection.")) };
+        let index = LEVELS.iter().position(|known| *known == level);
+        let Some(level) = index else { return Err(format!("Invalid level '{level}' in log selection.")) };
         let (tags, more) = tags.strip_suffix('*').map_or((tags, false), |tags| (tags, true));
         let tags: Vec<String> = tags.split('+').map(str::to_owned).collect();
         if let Some(unknown) = tags.iter().find(|tag| !TAGS.contains(&tag.as_str())) {
             return Err(format!("Invalid tag '{unknown}' in log selection."));
         }
-        selections.push(Selection { tags, more, on: level_index <= 2 });
+        selections.push(Selection { tags, more, level });
     }
     let output = match output.as_str() {
         "" | "stdout" => Output::Standard,
@@ -173,7 +184,7 @@ fn split(text: &str) -> Vec<String> {
     parts
 }
 
-/// Whether lines with these tags, which are info, go anywhere.
+/// Whether lines with these tags go anywhere.
 pub fn is_on(tags: &str) -> bool {
     SINKS.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|sink| sink.takes(tags))
 }
@@ -191,7 +202,8 @@ pub fn is_verbose(tags: &str) -> bool {
 pub fn set_verbose(tags: &str, on: bool) {
     let mut sinks = SINKS.lock().unwrap_or_else(PoisonError::into_inner);
     let more = tags != GC;
-    let selection = Selection { tags: tags.split(',').map(str::to_owned).collect(), more, on };
+    let level = if on { INFO } else { OFF };
+    let selection = Selection { tags: tags.split(',').map(str::to_owned).collect(), more, level };
     match sinks.iter_mut().find(|sink| matches!(sink.output, Output::Standard)) {
         Some(sink) => sink.selections.push(selection),
         None if on => {
@@ -215,9 +227,11 @@ pub fn write(tags: &str, line: &str) {
     let mut sinks = SINKS.lock().unwrap_or_else(PoisonError::into_inner);
     for sink in sinks.iter_mut().filter(|sink| sink.takes(tags)) {
         let mut text = String::new();
-        for ((wanted, width), part) in
-            sink.decorators.iter_mut().zip([format!("{seconds:.3}s"), "info".to_owned(), tags.to_owned()])
-        {
+        for ((wanted, width), part) in sink.decorators.iter_mut().zip([
+            format!("{seconds:.3}s"),
+            LEVELS[level_of(tags)].to_owned(),
+            tags.to_owned(),
+        ]) {
             if *wanted {
                 // What follows stays below what followed before.
                 *width = part.len().max(*width);
@@ -244,7 +258,7 @@ Available log levels:
 Available log decorators:
  uptime (u), level (l), tags (tg)
 What is logged here:
- gc, gc+start, gc+heap, gc+metaspace, gc+cpu, gc+init, class+load, class+unload; other tags of HotSpot are accepted, and say nothing
+ gc, gc+start, gc+heap, gc+metaspace, gc+cpu, gc+init, class+load, class+unload, class+resolve (debug); other tags of HotSpot are accepted, and say nothing
 Available log outputs:
  stdout, stderr, file=<filename>, where %p in the name is the process's number
 Some examples:
@@ -282,7 +296,9 @@ mod tests {
         assert_eq!(configure("disable"), Ok(()));
         assert!(!is_on(LOAD));
         assert_eq!(configure("all"), Ok(()));
-        assert!(is_on("gc,cpu") && is_on(LOAD));
+        assert!(is_on("gc,cpu") && is_on(LOAD) && !is_on(RESOLVE));
+        assert_eq!(configure("class+resolve=debug"), Ok(()));
+        assert!(is_on(RESOLVE));
         assert_eq!(configure("disable"), Ok(()));
         assert_eq!(split("gc:file=\"a:b\":u"), ["gc", "file=a:b", "u"]);
     }

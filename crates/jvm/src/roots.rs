@@ -87,6 +87,17 @@ pub(crate) fn class_counts() -> (u64, u64) {
     (LOADED.load(Ordering::Relaxed), UNLOADED.load(Ordering::Relaxed))
 }
 
+/// All classes that were made from class files, and those of arrays.
+pub(crate) fn classes() -> Vec<Meta<Class>> {
+    CLASSES.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Forgets where the references of a class's frames are, since its methods get other code.
+pub(crate) fn forget_maps(class: Meta<Class>) {
+    let own: HashSet<u32> = class.methods.get().iter().map(|method| method.offset()).collect();
+    MAPS.lock().unwrap_or_else(PoisonError::into_inner).retain(|method| !own.contains(&method));
+}
+
 /// How many classes have this internal name.
 pub(crate) fn count_classes(name: Symbol) -> usize {
     let classes = CLASSES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -344,7 +355,7 @@ fn analyze(method: Meta<Method>, drops_dead: bool) -> Maps {
         is_static: method.is_static(),
         descriptor: method.descriptor.bytes(),
     };
-    let mut maps = stackmap::analyze(source, &PoolConstants(method.class.constants())).unwrap_or_default();
+    let mut maps = stackmap::analyze(source, &PoolConstants(method.constants())).unwrap_or_default();
     if drops_dead {
         maps.drop_dead(source);
     }

@@ -76,6 +76,8 @@ pub struct Thread {
     pub control: Arc<Control>,
     /// What it waits for: a lock, or to be notified.
     pub(crate) waiting: Reference,
+    /// Whether transformers of agents see a class file: the classes that they need they do not see.
+    pub(crate) transforming: bool,
     /// Number of the host's thread.
     pub(crate) host_id: i32,
     /// When it began, by the clock of `System.nanoTime`.
@@ -109,6 +111,7 @@ impl Thread {
             object: None,
             control,
             waiting: Reference::NULL,
+            transforming: false,
             host_id: process::thread_id(),
             started_ns: bootstrap::clock().now_ns(),
             jni: std::ptr::null_mut(),

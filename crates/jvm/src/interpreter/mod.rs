@@ -45,7 +45,7 @@ pub fn original_code(method: &Method) -> Vec<u8> {
         if code[at] == 0xBA
             && let Some(&[a, b, c, d]) = code[at..].get(1..5).and_then(<[u8]>::first_chunk)
         {
-            let site = &method.class.constants().call_sites.get()[u32::from_ne_bytes([a, b, c, d]) as usize];
+            let site = &method.constants().call_sites.get()[u32::from_ne_bytes([a, b, c, d]) as usize];
             let [high, low] = site.constant.to_be_bytes();
             code[at + 1..at + 5].copy_from_slice(&[high, low, 0, 0]);
         }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::pop_frame;
+use crate::agent;
 use crate::arena::Meta;
 use crate::exceptions;
 use crate::frame::{CALLER, ENTERED, HEADER, LOCK, METHOD, PC, SP};
@@ -93,19 +94,27 @@ pub(super) fn call_native(thread: &mut Thread, method: Meta<Method>, base: *mut 
     result
 }
 
+/// Finds the function of a native method: by its name, or by the one that it had before agents put prefixes to it.
+fn link_function(thread: &mut Thread, method: Meta<Method>) -> Result<()> {
+    let text = method.name.text();
+    let names = [Some(method.name.bytes()), agent::without_prefixes(&text).map(str::as_bytes)];
+    for name in names.into_iter().flatten() {
+        if let Some(function) = natives::find(method, name) {
+            method.native.store(function as usize, Ordering::Release);
+            method.set_entry(Entry::Native);
+            return Ok(());
+        }
+        if jni::find(thread, method, name)? {
+            return Ok(());
+        }
+    }
+    let text = crate::link::method_text(method.class, method.name, method.descriptor);
+    Err(exceptions::throw(thread, "java/lang/UnsatisfiedLinkError", text))
+}
+
 fn call_function(thread: &mut Thread, method: Meta<Method>, base: *mut u64, frame: *mut u64) -> Result<u64> {
     if method.entry() == Entry::NativeUnlinked {
-        match natives::find(method) {
-            Some(function) => {
-                method.native.store(function as usize, Ordering::Release);
-                method.set_entry(Entry::Native);
-            }
-            None if jni::find(thread, method)? => {}
-            None => {
-                let text = crate::link::method_text(method.class, method.name, method.descriptor);
-                return Err(exceptions::throw(thread, "java/lang/UnsatisfiedLinkError", text));
-            }
-        }
+        link_function(thread, method)?;
     }
     // SAFETY: only `Function`s are stored, before the entry says so.
     let function = unsafe { std::mem::transmute::<usize, Function>(method.native.load(Ordering::Acquire)) };

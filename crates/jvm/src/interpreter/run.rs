@@ -29,6 +29,13 @@ enum Leave {
     Throw,
 }
 
+/// The method of a frame that is there.
+#[inline(always)]
+fn method_of(frame: *const u64) -> Meta<Method> {
+    // SAFETY: the slot of the method always holds one.
+    unsafe { Meta::from_offset(frame.add(METHOD).read() as u32).unwrap_unchecked() }
+}
+
 /// Runs the youngest frame, which Rust code entered, until it returns.
 ///
 /// # Errors
@@ -38,20 +45,20 @@ enum Leave {
 #[rustfmt::skip]
 pub(super) fn run(thread: &mut Thread) -> Result<u64> {
     let mut frame: *mut u64;
-    let mut method: Meta<Method>;
     let mut locals: *mut u64;
     let mut pc: *const u8;
     let mut sp: *mut u64;
 
     // SAFETY of all blocks here: the invariant of the module. Slots are within the frame, which push_frame checked against the stack's end;
     // `pc` is within the method's code.
+    // The frame's method, which is another one when the class is redefined while the frame is there.
+    macro_rules! method { () => { method_of(frame) }; }
     macro_rules! reload {
         () => {{
             frame = thread.frame;
             // SAFETY: see above.
             unsafe {
-                method = Meta::from_offset(frame.add(METHOD).read() as u32).unwrap_unchecked();
-                locals = frame.sub(method.max_locals as usize);
+                locals = frame.sub(method!().max_locals as usize);
                 pc = std::ptr::with_exposed_provenance(frame.add(PC).read() as usize);
                 sp = std::ptr::with_exposed_provenance_mut(frame.add(SP).read() as usize);
             }
@@ -192,6 +199,7 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                     pc = pc.wrapping_offset(offset);
                     // A loop may be one instruction that jumps to itself.
                     if offset <= 0 {
+                        let method = method!();
                         let count = method.back_edges.load(Ordering::Relaxed);
                         method.back_edges.store(count.wrapping_add(1), Ordering::Relaxed);
                         if thread.poll.load(Ordering::Relaxed) != 0 {
@@ -270,7 +278,7 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                     branch!($condition)
                 }};
             }
-            macro_rules! pool { () => { method.class.constants() }; }
+            macro_rules! pool { () => { method!().constants() }; }
             macro_rules! compare {
                 ($pop:ident, $nan:expr) => {{
                     let b = $pop!();
@@ -304,7 +312,7 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                     0x12..=0x14 => { 
                         let short = opcode == 0x12;
                         let index = if short { u16::from(u1!(1)) } else { u2!(1) };
-                        let (value, wide) = attempt!(slow::load_constant(thread, method, pc, index, short));
+                        let (value, wide) = attempt!(slow::load_constant(thread, pool!(), pc, index, short));
                         if wide { push2!(value) } else { push!(value) }
                         next!(if short { 2 } else { 3 });
                      }
@@ -499,10 +507,10 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                     0xA7 => { branch!(true) }
                     0xA8 | 0xC9 => { 
                         let length = if opcode == 0xA8 { 3 } else { 5 };
-                        push!((pc.addr() - method.code.as_ptr().addr() + length) as u64);
+                        push!((pc.addr() - method!().code.as_ptr().addr() + length) as u64);
                         jump!(if opcode == 0xA8 { isize::from(u2!(1).cast_signed()) } else { s4_at!(pc.wrapping_add(1)) as isize });
                      }
-                    0xA9 => { pc = method.code.as_ptr().wrapping_add(local!(u1!(1) as usize) as usize).cast_const(); continue; }
+                    0xA9 => { pc = method!().code.as_ptr().wrapping_add(local!(u1!(1) as usize) as usize).cast_const(); continue; }
                     0xAA => { 
                         let table = pc.map_addr(|address| (address + 4) & !3);
                         let (default, low, high) = (s4_at!(table), s4_at!(table.wrapping_add(4)), s4_at!(table.wrapping_add(8)));
@@ -536,7 +544,7 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                      }
                     0xAC => { 
                         let value = pop!() as u32;
-                        let value = match method.returns {
+                        let value = match method!().returns {
                             BasicType::Boolean => value & 1,
                             BasicType::Byte => i32::from(value as i8).cast_unsigned(),
                             BasicType::Short => i32::from(value as i16).cast_unsigned(),
@@ -548,7 +556,7 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                     0xAE | 0xB0 => { break 'leave Leave::Return(pop!(), 1); }
                     0xAD | 0xAF => { break 'leave Leave::Return(pop2!(), 2); }
                     0xB1 => { break 'leave Leave::Return(0, 0); }
-                    0xb2 => { attempt!(slow::field(thread, method, pc, true, false));
+                    0xb2 => { attempt!(slow::field(thread, method!(), pc, true, false));
                         // Still slow while another thread, or this one, initialises the class.
                         if u1!(0) == 0xb2 {
                             let entry = pool!().field(u2!(1));
@@ -559,7 +567,7 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                         }
                         continue;
                      }
-                    0xb3 => { attempt!(slow::field(thread, method, pc, true, true));
+                    0xb3 => { attempt!(slow::field(thread, method!(), pc, true, true));
                         // Still slow while another thread, or this one, initialises the class.
                         if u1!(0) == 0xb3 {
                             let entry = pool!().field(u2!(1));
@@ -570,13 +578,13 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                         }
                         continue;
                      }
-                    0xb4 => { attempt!(slow::field(thread, method, pc, false, false)); continue; }
-                    0xb5 => { attempt!(slow::field(thread, method, pc, false, true)); continue; }
-                    0xb6 => { attempt!(slow::call(thread, method, pc, MethodKind::Virtual)); continue; }
-                    0xb7 => { attempt!(slow::call(thread, method, pc, MethodKind::Special)); continue; }
-                    0xb9 => { attempt!(slow::call(thread, method, pc, MethodKind::Interface)); continue; }
+                    0xb4 => { attempt!(slow::field(thread, method!(), pc, false, false)); continue; }
+                    0xb5 => { attempt!(slow::field(thread, method!(), pc, false, true)); continue; }
+                    0xb6 => { attempt!(slow::call(thread, pool!(), pc, MethodKind::Virtual)); continue; }
+                    0xb7 => { attempt!(slow::call(thread, pool!(), pc, MethodKind::Special)); continue; }
+                    0xb9 => { attempt!(slow::call(thread, pool!(), pc, MethodKind::Interface)); continue; }
                     0xB8 => { 
-                        attempt!(slow::call(thread, method, pc, MethodKind::Static));
+                        attempt!(slow::call(thread, pool!(), pc, MethodKind::Static));
                         if u1!(0) == 0xB8 {
                             let entry = pool!().method(u2!(1));
                             break 'leave Leave::Call(entry.method, sp.wrapping_sub(entry.argument_slots));
@@ -585,17 +593,17 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                      }
                     0xBA => { 
                         let number = u32::from_ne_bytes([u1!(1), u1!(2), u1!(3), u1!(4)]);
-                        attempt!(slow::call_site(thread, method, pc, number));
+                        attempt!(slow::call_site(thread, pool!(), pc, number));
                         continue;
                      }
-                    0xBB => { let object = attempt!(slow::new(thread, method, pc)); push!(object.slot()); next!(3); }
+                    0xBB => { let object = attempt!(slow::new(thread, pool!(), pc)); push!(object.slot()); next!(3); }
                     0xBC => { 
                         let length = pop_int!();
                         let array = attempt!(slow::primitive_array(thread, u1!(1), length));
                         push!(array.slot());
                         next!(2);
                      }
-                    0xBD => { attempt!(slow::class(thread, method, pc, quick::ANEWARRAY_QUICK)); continue; }
+                    0xBD => { attempt!(slow::class(thread, pool!(), pc, quick::ANEWARRAY_QUICK)); continue; }
                     0xBE => { let array = null_check!(pop_reference!()); push!(u64::from(array.length())); next!(1); }
                     0xBF => { let exception = null_check!(pop_reference!()); throw!(thread.throw(exception)); }
                     0xc0 => { 
@@ -603,7 +611,7 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                         if peek!(1) as u32 == 0 {
                             next!(3);
                         }
-                        attempt!(slow::class(thread, method, pc, quick::CHECKCAST_QUICK));
+                        attempt!(slow::class(thread, pool!(), pc, quick::CHECKCAST_QUICK));
                         continue;
                      }
                     0xc1 => { 
@@ -611,7 +619,7 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                         if peek!(1) as u32 == 0 {
                             next!(3);
                         }
-                        attempt!(slow::class(thread, method, pc, quick::INSTANCEOF_QUICK));
+                        attempt!(slow::class(thread, pool!(), pc, quick::INSTANCEOF_QUICK));
                         continue;
                      }
                     0xC2 => { let object = null_check!(Reference::of_slot(peek!(1))); attempt!(monitor::enter(thread, object)); pop!(); next!(1); }
@@ -624,7 +632,7 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                             0x36 | 0x38 | 0x3A => set_local!(index, pop!()),
                             0x37 | 0x39 => set_local!(index, pop2!()),
                             0xA9 => {
-                                pc = method.code.as_ptr().wrapping_add(local!(index) as usize).cast_const();
+                                pc = method!().code.as_ptr().wrapping_add(local!(index) as usize).cast_const();
                                 continue;
                             }
                             _ => {
@@ -638,7 +646,7 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                     0xC5 => { 
                         let dimensions = u1!(3) as usize;
                         let counts: Vec<i32> = (0..dimensions).map(|at| (peek!(dimensions - at) as u32).cast_signed()).collect();
-                        let array = attempt!(slow::multi_array(thread, method, pc, &counts));
+                        let array = attempt!(slow::multi_array(thread, pool!(), pc, &counts));
                         sp = sp.wrapping_sub(dimensions);
                         push!(array.slot());
                         next!(4);
@@ -798,8 +806,9 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                         let entry = pool!().method(u2!(1));
                         let base = sp.wrapping_sub(entry.argument_slots);
                         let receiver = null_check!(Reference::of_slot(peek!(entry.argument_slots)));
-                        if method.class.is_interface() && !receiver.class().is_subtype_of(method.class) {
-                            attempt!(Err(messages::not_below(thread, receiver.class(), method.class)));
+                        let class = pool!().class;
+                        if class.is_interface() && !receiver.class().is_subtype_of(class) {
+                            attempt!(Err(messages::not_below(thread, receiver.class(), class)));
                         }
                         break 'leave Leave::Call(entry.method, base);
                      }
@@ -828,7 +837,7 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                             // SAFETY: the cache holds a class and a method.
                             unsafe { Meta::from_offset(cache as u32).unwrap_unchecked() }
                         } else {
-                            attempt!(slow::interface_method(thread, method, pc, receiver))
+                            attempt!(slow::interface_method(thread, pool!(), pc, receiver))
                         };
                         break 'leave Leave::Call(target, base);
                      }
@@ -879,10 +888,10 @@ pub(super) fn run(thread: &mut Thread) -> Result<u64> {
                         Entry::Bytecode => match push_frame(thread, target, base, 0) {
                             Ok(pushed) => {
                                 frame = pushed;
-                                method = target;
                                 locals = base;
                                 sp = frame.wrapping_add(HEADER);
-                                pc = method.code.as_ptr();
+                                // SAFETY: the frame has a header. While the thread waited for a lock, the class may have been redefined.
+                                pc = std::ptr::with_exposed_provenance(unsafe { frame.add(PC).read() } as usize);
                                 break Ok(());
                             }
                             Err(thrown) => break Err(thrown),

@@ -34,11 +34,11 @@ pub(super) fn field(
     is_static: bool,
     is_put: bool,
 ) -> Result<()> {
-    let index = operand(pc);
-    let (class, field) = link::resolve_field(thread, method, index, is_static, is_put)?;
+    let (pool, index) = (method.constants(), operand(pc));
+    let (class, field) = link::resolve_field(thread, method, pool, index, (is_static, is_put))?;
     let is_volatile = field.flags & flags::VOLATILE != 0;
     let offset = field.offset | if is_volatile { VOLATILE } else { 0 };
-    method.class.constants().publish(index, Pool::pack_field(class, field.kind, offset));
+    pool.publish(index, Pool::pack_field(class, field.kind, offset));
     let opcode = match (is_static, is_put) {
         // While its class is being initialised by another thread, a static field must be looked at each time.
         (true, _) if !class.is_initialized() => return Ok(()),
@@ -112,16 +112,16 @@ pub(super) fn write_field(object: Reference, offset: u32, kind: BasicType, value
 
 /// Resolves the class of `new`, `anewarray`, `checkcast` or `instanceof`.
 #[inline(never)]
-pub(super) fn class(thread: &mut Thread, method: Meta<Method>, pc: *const u8, opcode: u8) -> Result<()> {
-    link::resolve_class(thread, method.class, operand(pc))?;
+pub(super) fn class(thread: &mut Thread, pool: &'static Pool, pc: *const u8, opcode: u8) -> Result<()> {
+    link::resolve_class(thread, pool, operand(pc))?;
     become_quick(pc, opcode);
     Ok(())
 }
 
 /// `new`, not yet quick: it becomes so when the class is initialised.
 #[inline(never)]
-pub(super) fn new(thread: &mut Thread, method: Meta<Method>, pc: *const u8) -> Result<Reference> {
-    let class = link::resolve_class(thread, method.class, operand(pc))?;
+pub(super) fn new(thread: &mut Thread, pool: &'static Pool, pc: *const u8) -> Result<Reference> {
+    let class = link::resolve_class(thread, pool, operand(pc))?;
     if class.is_abstract() || class.is_interface() || class.shape.size == 0 || class.name.bytes() == b"java/lang/Class"
     {
         return Err(messages::instantiation(thread, class));
@@ -178,11 +178,11 @@ pub(super) fn primitive_array(thread: &mut Thread, code: u8, length: i32) -> Res
 #[inline(never)]
 pub(super) fn multi_array(
     thread: &mut Thread,
-    method: Meta<Method>,
+    pool: &'static Pool,
     pc: *const u8,
     counts: &[i32],
 ) -> Result<Reference> {
-    let class = link::resolve_class(thread, method.class, operand(pc))?;
+    let class = link::resolve_class(thread, pool, operand(pc))?;
     if let Some(&negative) = counts.iter().find(|&&count| count < 0) {
         return Err(messages::negative_size(thread, negative));
     }
@@ -205,19 +205,19 @@ pub(crate) fn arrays(thread: &mut Thread, class: Meta<Class>, counts: &[i32]) ->
 
 /// Resolves a call.
 #[inline(never)]
-pub(super) fn call(thread: &mut Thread, method: Meta<Method>, pc: *const u8, kind: MethodKind) -> Result<()> {
-    let class = method.class;
+pub(super) fn call(thread: &mut Thread, pool: &'static Pool, pc: *const u8, kind: MethodKind) -> Result<()> {
+    let class = pool.class;
     let index = operand(pc);
-    if kind == MethodKind::Virtual && link::resolve_handle_call(thread, class, index)?.is_some() {
+    if kind == MethodKind::Virtual && link::resolve_handle_call(thread, pool, index)?.is_some() {
         become_quick(pc, quick::INVOKEHANDLE_QUICK);
         return Ok(());
     }
-    let target = link::resolve_method(thread, class, index, kind)?;
-    let entry = class.constants().method(index);
+    let target = link::resolve_method(thread, pool, index, kind)?;
+    let entry = pool.method(index);
     let opcode = match kind {
         MethodKind::Static if !target.class.is_initialized() => return Ok(()),
         MethodKind::Static => quick::INVOKESTATIC_QUICK,
-        MethodKind::Special if class.constants().tag(index) == Tag::InterfaceMethod => quick::INVOKESPECIAL_INTERFACE,
+        MethodKind::Special if pool.tag(index) == Tag::InterfaceMethod => quick::INVOKESPECIAL_INTERFACE,
         MethodKind::Special if class.is_interface() && !target.is_constructor() => quick::INVOKESPECIAL_INTERFACE,
         MethodKind::Special => quick::INVOKESPECIAL_QUICK,
         MethodKind::Virtual if entry.vtable_index == u16::MAX => quick::INVOKEVIRTUAL_DIRECT,
@@ -230,8 +230,8 @@ pub(super) fn call(thread: &mut Thread, method: Meta<Method>, pc: *const u8, kin
 
 /// Links an `invokedynamic`.
 #[inline(never)]
-pub(super) fn call_site(thread: &mut Thread, method: Meta<Method>, pc: *const u8, number: u32) -> Result<()> {
-    link::resolve_call_site(thread, method.class, number)?;
+pub(super) fn call_site(thread: &mut Thread, pool: &'static Pool, pc: *const u8, number: u32) -> Result<()> {
+    link::resolve_call_site(thread, pool, number)?;
     become_quick(pc, quick::INVOKEDYNAMIC_QUICK);
     Ok(())
 }
@@ -240,11 +240,10 @@ pub(super) fn call_site(thread: &mut Thread, method: Meta<Method>, pc: *const u8
 #[inline(never)]
 pub(super) fn interface_method(
     thread: &mut Thread,
-    method: Meta<Method>,
+    pool: &'static Pool,
     pc: *const u8,
     receiver: Reference,
 ) -> Result<Meta<Method>> {
-    let pool = method.class.constants();
     let index = operand(pc);
     let resolved = pool.method(index).method;
     let class = receiver.class();
@@ -276,12 +275,11 @@ pub(super) fn interface_method(
 #[inline(never)]
 pub(super) fn load_constant(
     thread: &mut Thread,
-    method: Meta<Method>,
+    pool: &'static Pool,
     pc: *const u8,
     index: u16,
     short: bool,
 ) -> Result<(u64, bool)> {
-    let pool = method.class.constants();
     let value = pool.entry(index).value;
     match pool.tag(index) {
         Tag::Integer | Tag::Float => {
@@ -291,9 +289,9 @@ pub(super) fn load_constant(
             Ok((value, false))
         }
         Tag::Long | Tag::Double => Ok((value, true)),
-        Tag::Class => Ok((link::resolve_class(thread, method.class, index)?.mirror().slot(), false)),
+        Tag::Class => Ok((link::resolve_class(thread, pool, index)?.mirror().slot(), false)),
         Tag::Dynamic => {
-            let global = link::resolve_constant(thread, method.class, index)?;
+            let global = link::resolve_constant(thread, pool, index)?;
             let (_, name_and_type) = pool.pair(index);
             let (_, descriptor) = pool.name_and_type(name_and_type);
             let kind = BasicType::of(descriptor.bytes()[0]);
@@ -304,7 +302,7 @@ pub(super) fn load_constant(
             Ok((value, kind.slots() == 2))
         }
         _ => {
-            let global = link::resolve_constant(thread, method.class, index)?;
+            let global = link::resolve_constant(thread, pool, index)?;
             become_quick(pc, if short { quick::LDC_REFERENCE } else { quick::LDC_W_REFERENCE });
             Ok((global.get().slot(), false))
         }
@@ -377,7 +375,7 @@ fn resolved_of_caller(thread: &Thread) -> Option<Meta<Method>> {
     let at = usize::from(frame.bci()?);
     let [0xB6 | 0xB7 | 0xB9, high, low] = *code.get(at..at + 3)? else { return None };
     let index = u16::from_be_bytes([high, low]);
-    let pool = frame.method().class.constants();
+    let pool = frame.method().constants();
     (pool.resolved(index) != 0).then(|| pool.method(index).method)
 }
 

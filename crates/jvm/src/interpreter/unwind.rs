@@ -17,9 +17,9 @@ pub(super) fn unwind(thread: &mut Thread) -> Result<()> {
     loop {
         let frame = thread.top_frame().expect("the loop runs in a frame");
         let pointer = frame.pointer();
-        let method = frame.method();
         if let Some(target) = handler(thread) {
-            let code = method.code.as_ptr().wrapping_add(target as usize);
+            // Resolving a class may have had this code replaced.
+            let code = frame.method().code.as_ptr().wrapping_add(target as usize);
             let exception = thread.take_exception();
             // SAFETY: the frame has room for an operand, since the method has a handler.
             unsafe {
@@ -51,7 +51,7 @@ pub(super) fn unwind(thread: &mut Thread) -> Result<()> {
 fn handler(thread: &mut Thread) -> Option<u16> {
     let frame = thread.top_frame()?;
     let method = frame.method();
-    let bci = frame.bci()?;
+    let (pool, bci) = (method.constants(), frame.bci()?);
     for handler in method.handlers.get() {
         if bci < handler.start || bci >= handler.end {
             continue;
@@ -59,13 +59,13 @@ fn handler(thread: &mut Thread) -> Option<u16> {
         if handler.catch_type == 0 {
             return Some(handler.target);
         }
-        let caught = match method.class.constants().class_at(handler.catch_type) {
+        let caught = match pool.class_at(handler.catch_type) {
             Some(class) => class,
             None => {
                 let mark = thread.handles.mark();
                 let exception = thread.take_exception();
                 let exception = thread.handle(exception);
-                let resolved = link::resolve_class(thread, method.class, handler.catch_type);
+                let resolved = link::resolve_class(thread, pool, handler.catch_type);
                 if resolved.is_ok() {
                     thread.throw(exception.get());
                 }

@@ -12,12 +12,13 @@ use crate::metadata::{Class, Entry, Method};
 use crate::strings;
 use crate::thread::{Result, Thread};
 
-/// Finds the function of a native method in the libraries that its class's loader has loaded; whether there is one.
+/// Finds the function of a native method, which may be known by another name than its own, in the libraries that its class's loader has loaded; whether there
+/// is one.
 ///
 /// # Errors
 /// What looking for it throws.
-pub(crate) fn find(thread: &mut Thread, method: Meta<Method>) -> Result<bool> {
-    let short = format!("Java_{}_{}", mangled(method.class.name.bytes()), mangled(method.name.bytes()));
+pub(crate) fn find(thread: &mut Thread, method: Meta<Method>, name: &[u8]) -> Result<bool> {
+    let short = format!("Java_{}_{}", mangled(method.class.name.bytes()), mangled(name));
     let descriptor = method.descriptor.bytes();
     let end = descriptor.iter().position(|&byte| byte == b')').unwrap_or(1);
     let long = format!("{short}__{}", mangled(&descriptor[1..end]));

@@ -61,22 +61,25 @@ pub(super) extern "C" fn clear(env: Env) {
 
 /// Writes the pending exception to standard error, as an uncaught one, and forgets it.
 pub(super) extern "C" fn describe(env: Env) {
-    with_pending(env, |thread| {
-        let exception = thread.take_exception();
-        if exception.is_null() {
-            return;
-        }
-        let exception = thread.handle(exception);
-        if let Some(name) = thread_name(thread) {
-            eprint!("Exception in thread \"{name}\" ");
-        }
-        let print = exception.get().class().find_method(Symbol::new("printStackTrace"), Symbol::new("()V"));
-        if let Some(print) = print
-            && interpreter::call(thread, print, &[exception.slot()]).is_err()
-        {
-            thread.take_exception();
-        }
-    });
+    with_pending(env, describe_pending);
+}
+
+/// The same.
+pub(crate) fn describe_pending(thread: &mut Thread) {
+    let exception = thread.take_exception();
+    if exception.is_null() {
+        return;
+    }
+    let exception = thread.handle(exception);
+    if let Some(name) = thread_name(thread) {
+        eprint!("Exception in thread \"{name}\" ");
+    }
+    let print = exception.get().class().find_method(Symbol::new("printStackTrace"), Symbol::new("()V"));
+    if let Some(print) = print
+        && interpreter::call(thread, print, &[exception.slot()]).is_err()
+    {
+        thread.take_exception();
+    }
 }
 
 fn thread_name(thread: &Thread) -> Option<String> {
@@ -130,6 +133,12 @@ static QUIET_END: AtomicBool = AtomicBool::new(false);
 /// Lets errors of C code end the process with a status, not by a signal.
 pub(crate) fn end_quietly() {
     QUIET_END.store(true, Ordering::Relaxed);
+}
+
+/// Ends the process since an agent cannot begin.
+pub(crate) fn refuse_start(message: &str) -> ! {
+    println!("FATAL ERROR in native method: {message}");
+    end();
 }
 
 fn end() -> ! {

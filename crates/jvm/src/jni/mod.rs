@@ -39,6 +39,6 @@ mod variadic;
 pub(crate) use bind::{find, forget as forget_functions};
 pub use crash::report_crashes;
 pub(crate) use environment::{Environment, free_environment};
-pub(crate) use errors::end_quietly;
+pub(crate) use errors::{describe_pending, end_quietly, refuse_start};
 pub(crate) use fields::forget as forget_fields;
 pub(crate) use natives::{load_library, unload_library};

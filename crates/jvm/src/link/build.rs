@@ -51,9 +51,10 @@ fn make_symbols(file: &ClassFile<'_>, permanent: bool) -> Symbols {
 
 /// Undoes [`make_symbols`] for a class that is unloaded.
 pub(crate) fn release_symbols(class: Meta<Class>) {
-    let pool = class.constants();
-    for (index, _) in (0..).zip(pool.tags.get()).filter(|(_, tag)| **tag == Tag::Utf8) {
-        pool.symbol(index).release();
+    for pool in class.pools() {
+        for (index, _) in (0..).zip(pool.tags.get()).filter(|(_, tag)| **tag == Tag::Utf8) {
+            pool.symbol(index).release();
+        }
     }
 }
 
@@ -166,7 +167,9 @@ pub(super) fn build(
     }
     let declared = chunks.slice(methods.iter().copied());
     class.methods.set(chunks.allocate(declared));
-    class.pool.set(Some(pool(chunks, class, file, symbols, name, call_sites)));
+    let pool = pool(chunks, class, file, symbols, name, call_sites);
+    class.pool.set(Some(pool));
+    methods.iter().for_each(|method| method.pool.set(Some(pool)));
     // SAFETY: no other thread knows the class yet.
     let fresh = unsafe { &mut *class.as_ptr() };
     fresh.has_default_methods =
@@ -381,6 +384,7 @@ fn pool(
                 .collect::<Vec<_>>(),
         ),
         constant_values: chunks.slice(constant_values),
+        previous: Link::empty(),
     })
 }
 

@@ -112,11 +112,11 @@ pub fn invoker_descriptor(descriptor: Symbol, receiver: &str) -> Symbol {
 }
 
 /// Resolves the call of a signature-polymorphic method such as `MethodHandle.invokeExact`; `None` if it is an ordinary one.
-pub fn resolve_handle_call(thread: &mut Thread, class: Meta<Class>, index: u16) -> Result<Option<LinkedCall>> {
-    let pool = class.constants();
+pub fn resolve_handle_call(thread: &mut Thread, pool: &'static Pool, index: u16) -> Result<Option<LinkedCall>> {
+    let class = pool.class;
     let (class_index, name_and_type) = pool.pair(index);
     let (name, descriptor) = pool.name_and_type(name_and_type);
-    let named = resolve_class(thread, class, class_index)?;
+    let named = resolve_class(thread, pool, class_index)?;
     if polymorphic(named, name).is_none() || method_handle_intrinsic(name, descriptor).is_some() {
         return Ok(None);
     }
@@ -163,13 +163,13 @@ pub(crate) fn member_target(member: Reference) -> Option<Meta<Method>> {
 }
 
 /// Links an `invokedynamic` instruction (JVMS 5.4.3.6).
-pub fn resolve_call_site(thread: &mut Thread, class: Meta<Class>, number: u32) -> Result<()> {
-    let pool = class.constants();
+pub fn resolve_call_site(thread: &mut Thread, pool: &'static Pool, number: u32) -> Result<()> {
+    let class = pool.class;
     let site = &pool.call_sites.get()[number as usize];
     let (bootstrap, name_and_type) = pool.pair(site.constant);
     let (name, descriptor) = pool.name_and_type(name_and_type);
     let link = |thread: &mut Thread| {
-        let (method, arguments) = bootstrap_arguments(thread, class, bootstrap)?;
+        let (method, arguments) = bootstrap_arguments(thread, pool, bootstrap)?;
         let method_type = method_type_object(thread, class, descriptor)?;
         let name = strings::intern_symbol(thread, name)?;
         let appendix = allocate::object_array(thread, 1)?;
@@ -211,23 +211,22 @@ fn bootstrap_error(thread: &mut Thread, thrown: Thrown) -> Thrown {
 }
 
 /// The method handle and the static arguments of a bootstrap method: `null`, the only one, or an array.
-fn bootstrap_arguments(thread: &mut Thread, class: Meta<Class>, bootstrap: u16) -> Result<(Handle, Handle)> {
-    let pool = class.constants();
+fn bootstrap_arguments(thread: &mut Thread, pool: &'static Pool, bootstrap: u16) -> Result<(Handle, Handle)> {
     let constants = pool.bootstrap_methods.get().get(bootstrap as usize).map_or(&[][..], |constants| constants.get());
     let Some((&method, arguments)) = constants.split_first() else {
         return Err(exceptions::throw(thread, "java/lang/BootstrapMethodError", "no such bootstrap method"));
     };
-    let method = resolve_constant(thread, class, method)?;
+    let method = resolve_constant(thread, pool, method)?;
     let method = thread.handle(method.get());
     let arguments = match *arguments {
         [] => thread.handle(Reference::NULL),
-        [only] => boxed_constant(thread, class, only)?,
+        [only] => boxed_constant(thread, pool, only)?,
         _ => {
             let count = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
             let array = allocate::object_array(thread, count)?;
             let array = thread.handle(array);
             for (index, &constant) in (0..count).zip(arguments) {
-                let argument = boxed_constant(thread, class, constant)?;
+                let argument = boxed_constant(thread, pool, constant)?;
                 array.get().set_reference_element(index, argument.get());
             }
             array
@@ -237,8 +236,7 @@ fn bootstrap_arguments(thread: &mut Thread, class: Meta<Class>, bootstrap: u16) 
 }
 
 /// A loadable constant as an object.
-fn boxed_constant(thread: &mut Thread, class: Meta<Class>, index: u16) -> Result<Handle> {
-    let pool = class.constants();
+fn boxed_constant(thread: &mut Thread, pool: &'static Pool, index: u16) -> Result<Handle> {
     let value = pool.entry(index).value;
     let kind = match pool.tag(index) {
         Tag::Integer => BasicType::Int,
@@ -246,11 +244,11 @@ fn boxed_constant(thread: &mut Thread, class: Meta<Class>, index: u16) -> Result
         Tag::Long => BasicType::Long,
         Tag::Double => BasicType::Double,
         Tag::Class => {
-            let named = resolve_class(thread, class, index)?;
+            let named = resolve_class(thread, pool, index)?;
             return Ok(thread.handle(named.mirror()));
         }
         _ => {
-            let global = resolve_constant(thread, class, index)?;
+            let global = resolve_constant(thread, pool, index)?;
             return Ok(thread.handle(global.get()));
         }
     };
@@ -259,8 +257,8 @@ fn boxed_constant(thread: &mut Thread, class: Meta<Class>, index: u16) -> Result
 }
 
 /// The object of a string, method type, method handle or dynamic constant (JVMS 5.4.3.5, 5.1). A dynamic constant of a primitive type is boxed.
-pub fn resolve_constant(thread: &mut Thread, class: Meta<Class>, index: u16) -> Result<Global> {
-    let pool = class.constants();
+pub fn resolve_constant(thread: &mut Thread, pool: &'static Pool, index: u16) -> Result<Global> {
+    let class = pool.class;
     if let Some(global) = pool.global_at(index) {
         return Ok(global);
     }
@@ -269,8 +267,8 @@ pub fn resolve_constant(thread: &mut Thread, class: Meta<Class>, index: u16) -> 
         Ok(match tag {
             Tag::String => strings::intern_symbol(thread, pool.symbol(index))?.get(),
             Tag::MethodType => method_type_object(thread, class, pool.symbol(index))?.get(),
-            Tag::MethodHandle => method_handle_constant(thread, class, index)?,
-            _ => dynamic_constant(thread, class, index).map_err(|thrown| bootstrap_error(thread, thrown))?,
+            Tag::MethodHandle => method_handle_constant(thread, pool, index)?,
+            _ => dynamic_constant(thread, pool, index).map_err(|thrown| bootstrap_error(thread, thrown))?,
         })
     };
     let name = || match tag {
@@ -287,12 +285,12 @@ pub fn resolve_constant(thread: &mut Thread, class: Meta<Class>, index: u16) -> 
     Ok(Global::of_index(word as u32).unwrap_or(global))
 }
 
-fn method_handle_constant(thread: &mut Thread, class: Meta<Class>, index: u16) -> Result<Reference> {
-    let pool = class.constants();
+fn method_handle_constant(thread: &mut Thread, pool: &'static Pool, index: u16) -> Result<Reference> {
+    let class = pool.class;
     let (kind, member) = pool.pair(index);
     let (class_index, name_and_type) = pool.pair(member);
     let (name, descriptor) = pool.name_and_type(name_and_type);
-    let named = resolve_class(thread, class, class_index)?;
+    let named = resolve_class(thread, pool, class_index)?;
     let member_type = if kind <= 4 {
         let field_class = load_type(thread, descriptor.bytes(), loader::data(class.loader))?;
         thread.handle(field_class.mirror())
@@ -310,22 +308,22 @@ fn method_handle_constant(thread: &mut Thread, class: Meta<Class>, index: u16) -
     Ok(Reference::of_slot(interpreter::call(thread, link, &arguments)?))
 }
 
-fn dynamic_constant(thread: &mut Thread, class: Meta<Class>, index: u16) -> Result<Reference> {
+fn dynamic_constant(thread: &mut Thread, pool: &'static Pool, index: u16) -> Result<Reference> {
     // A constant may be an argument of its own bootstrap method.
     if thread.nested > NESTED_MAX {
         return Err(exceptions::stack_overflow(thread));
     }
     thread.nested += 5;
-    let result = make_dynamic_constant(thread, class, index);
+    let result = make_dynamic_constant(thread, pool, index);
     thread.nested -= 5;
     result
 }
 
-fn make_dynamic_constant(thread: &mut Thread, class: Meta<Class>, index: u16) -> Result<Reference> {
-    let pool = class.constants();
+fn make_dynamic_constant(thread: &mut Thread, pool: &'static Pool, index: u16) -> Result<Reference> {
+    let class = pool.class;
     let (bootstrap, name_and_type) = pool.pair(index);
     let (name, descriptor) = pool.name_and_type(name_and_type);
-    let (method, arguments) = bootstrap_arguments(thread, class, bootstrap)?;
+    let (method, arguments) = bootstrap_arguments(thread, pool, bootstrap)?;
     let constant_type = load_type(thread, descriptor.bytes(), loader::data(class.loader))?;
     let name = strings::intern_symbol(thread, name)?;
     let link = natives_method(

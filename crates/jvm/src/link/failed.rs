@@ -41,6 +41,11 @@ fn failures() -> MutexGuard<'static, Failures> {
     FAILURES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Forgets those of a class that is redefined.
+pub(super) fn forget_of(class: Meta<Class>) {
+    failures().retain(|&(other, _), _| other != class.offset());
+}
+
 /// Forgets those of classes that are unloaded, told by their offsets.
 pub(super) fn forget(is_dead: impl Fn(u32) -> bool) {
     failures().retain(|&(class, _), _| !is_dead(class));

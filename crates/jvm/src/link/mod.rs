@@ -12,6 +12,7 @@ mod dynamic;
 mod failed;
 mod initialize;
 mod layout;
+pub(crate) mod redefine;
 mod resolve;
 mod tables;
 mod verification;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use classfile::{ClassFile, Options};
 
+use crate::agent::{self, Offer};
 use crate::allocate;
 use crate::arena::Meta;
 use crate::exceptions;
@@ -46,6 +48,7 @@ pub use resolve::{
     resolve_method_in, select_interface_method, select_method, virtual_index,
 };
 pub(crate) use resolve::{class_not_found, method_signature, method_text};
+pub use verification::verify_all;
 
 /// Forgets errors of classes that are unloaded.
 pub(crate) fn forget_errors(is_dead: impl Fn(Meta<Class>) -> bool) {
@@ -54,6 +57,7 @@ pub(crate) fn forget_errors(is_dead: impl Fn(Meta<Class>) -> bool) {
     initialize::forget(is_dead);
     resolve::forget(is_dead);
     failed::forget(is_dead);
+    agent::forget(is_dead);
 }
 
 /// What `define` is told beside the bytes.
@@ -99,7 +103,18 @@ pub fn define(
         check_name(thread, name.bytes())?;
     }
     crate::roots::make_metadata_room(thread, bytes.len(), data.is_boot() && definition.hidden.is_none())?;
-    if definition.hidden.is_none() || definition.strong {
+    if definition.hidden.is_none() {
+        let Definition { name, protection_domain: domain, .. } = definition;
+        let Some(mut transformed) = agent::transform(thread, Offer { data, name, redefined: None, domain }, bytes)
+        else {
+            return define_in(thread, data, data, bytes, definition);
+        };
+        let file = transformed.file.take();
+        let class = define_in(thread, data, data, file.as_deref().unwrap_or(bytes), definition)?;
+        transformed.keep(class);
+        return Ok(class);
+    }
+    if definition.strong {
         return define_in(thread, data, data, bytes, definition);
     }
     let unit = loader::of_hidden();

@@ -13,6 +13,7 @@ use crate::arena::Meta;
 use crate::exceptions;
 use crate::known;
 use crate::loader;
+use crate::log;
 use crate::metadata::{BasicType, Class, Field, Method, Pool, Tag};
 use crate::strings;
 use crate::symbol::Symbol;
@@ -37,8 +38,8 @@ pub(crate) fn class_not_found(thread: &mut Thread, name: Symbol, thrown: Thrown)
 }
 
 /// The class that a constant names.
-pub fn resolve_class(thread: &mut Thread, class: Meta<Class>, index: u16) -> Result<Meta<Class>> {
-    let pool = class.constants();
+pub fn resolve_class(thread: &mut Thread, pool: &'static Pool, index: u16) -> Result<Meta<Class>> {
+    let class = pool.class;
     if let Some(found) = pool.class_at(index) {
         return Ok(found);
     }
@@ -55,6 +56,14 @@ pub fn resolve_class(thread: &mut Thread, class: Meta<Class>, index: u16) -> Res
         },
     )?;
     pool.publish(index, u64::from(found.offset()));
+    log::tell(log::RESOLVE, &|| {
+        let frame = thread.top_frame().filter(|frame| frame.bci().is_some());
+        let place = frame.and_then(|frame| {
+            let (method, line) = (frame.method(), frame.bci().and_then(|bci| frame.method().line_at(bci)));
+            Some(format!(" {}:{}", method.class.source_file?.text(), line.map_or(-1, i32::from)))
+        });
+        format!("{} {}{}", class.external_name(), found.external_name(), place.unwrap_or_default())
+    });
     Ok(found)
 }
 
@@ -85,7 +94,7 @@ pub fn nest_host(thread: &mut Thread, class: Meta<Class>) -> Meta<Class> {
         return class;
     }
     let loader = |class: Meta<Class>| super::loader_text(loader::data(class.loader));
-    let result = thread.scope(|thread| match resolve_class(thread, class, class.nest_host_index) {
+    let result = thread.scope(|thread| match resolve_class(thread, class.constants(), class.nest_host_index) {
         Ok(host) => {
             let listed = || host.nest_members.get().iter().any(|&at| host.constants().symbol(at) == class.name);
             let why = if host.is_array() || host.primitive {
@@ -193,15 +202,14 @@ pub(crate) fn method_signature(class: Option<Meta<Class>>, name: Symbol, descrip
 pub fn resolve_field(
     thread: &mut Thread,
     method: Meta<Method>,
+    pool: &'static Pool,
     index: u16,
-    is_static: bool,
-    is_put: bool,
+    (is_static, is_put): (bool, bool),
 ) -> Result<(Meta<Class>, &'static Field)> {
-    let class = method.class;
-    let pool = class.constants();
+    let class = pool.class;
     let (class_index, name_and_type) = pool.pair(index);
     let (name, descriptor) = pool.name_and_type(name_and_type);
-    let named = resolve_class(thread, class, class_index)?;
+    let named = resolve_class(thread, pool, class_index)?;
     let Some((declared, field)) = named.find_field(name, descriptor).filter(|(_, field)| !field.injected) else {
         return Err(exceptions::throw(thread, "java/lang/NoSuchFieldError", name.text()));
     };
@@ -375,11 +383,11 @@ pub fn resolve_method_in(
 }
 
 /// Resolves the method of a call and publishes it. Calls of method handles are told by the error of the inner result: their descriptor is any.
-pub fn resolve_method(thread: &mut Thread, class: Meta<Class>, index: u16, kind: MethodKind) -> Result<Meta<Method>> {
-    let pool = class.constants();
+pub fn resolve_method(thread: &mut Thread, pool: &'static Pool, index: u16, kind: MethodKind) -> Result<Meta<Method>> {
+    let class = pool.class;
     let (class_index, name_and_type) = pool.pair(index);
     let (name, descriptor) = pool.name_and_type(name_and_type);
-    let named = resolve_class(thread, class, class_index)?;
+    let named = resolve_class(thread, pool, class_index)?;
     if let Some(intrinsic) = polymorphic(named, name).and_then(|_| method_handle_intrinsic(name, descriptor)) {
         pool.publish(index, Pool::pack_method(intrinsic, None));
         return Ok(intrinsic);

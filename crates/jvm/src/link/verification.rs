@@ -1,15 +1,26 @@
 //! Verification of a class while it is linked: the verifier's questions answered by the class's loader.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use classfile::{ClassFile, Options, flags};
 
 use super::resolve;
 use crate::arena::Meta;
 use crate::exceptions;
 use crate::loader;
+use crate::log;
 use crate::metadata::Class;
 use crate::symbol::Symbol;
 use crate::thread::{Result, Thread, Thrown};
 use crate::verify::{self, Error, Hierarchy, MemberKind};
+
+/// `-Xverify:all`
+static VERIFIES_ALL: AtomicBool = AtomicBool::new(false);
+
+/// From now on the classes of the boot image are verified, too.
+pub fn verify_all() {
+    VERIFIES_ALL.store(true, Ordering::Relaxed);
+}
 
 /// Verifies a class, unless it is one of the boot image or of reflection.
 ///
@@ -17,11 +28,24 @@ use crate::verify::{self, Error, Hierarchy, MemberKind};
 /// VerifyError and the like, or what loading a class that must be known throws.
 pub(super) fn verify(thread: &mut Thread, class: Meta<Class>) -> Result<()> {
     let (start, length) = class.class_file;
-    if class.trusted || length == 0 || super::is_magic(class) {
-        return Ok(());
+    if length == 0 {
+        // The library's classes are in its image.
+        let file = if VERIFIES_ALL.load(Ordering::Relaxed) { loader::boot_file(class.name.bytes()) } else { None };
+        return file.map_or(Ok(()), |bytes| verify_file(thread, class, bytes));
     }
     // SAFETY: the class's file is in its loader's part of the arena, which lives as long as the class, and is never written.
     let bytes = unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(start), length) };
+    verify_file(thread, class, bytes)
+}
+
+/// Verifies what a class is, or will be when it is redefined.
+///
+/// # Errors
+/// As [`verify`].
+pub(super) fn verify_file(thread: &mut Thread, class: Meta<Class>, bytes: &[u8]) -> Result<()> {
+    if (class.trusted && !VERIFIES_ALL.load(Ordering::Relaxed)) || super::is_magic(class) {
+        return Ok(());
+    }
     let renamed;
     let bytes = if class.hidden {
         renamed = with_own_name(bytes, class.name.bytes());
@@ -90,6 +114,12 @@ impl Asked<'_> {
         let name = Symbol::new(name);
         let data = loader::data(self.class.loader);
         let loaded = loader::load(self.thread, name, data);
+        if loaded.is_ok() {
+            log::tell(log::RESOLVE, &|| {
+                let source = self.class.source_file.map_or_else(String::new, |file| format!(" {}", file.text()));
+                format!("{} {}{source} (verification)", self.class.external_name(), name.dotted())
+            });
+        }
         loaded.map_err(|thrown| resolve::class_not_found(self.thread, name, thrown))
     }
 }

@@ -281,6 +281,11 @@ impl Class {
         self.methods.get().iter().copied().find(|method| method.name == name && method.descriptor == descriptor)
     }
 
+    /// The constants that it has, and those that it had before it was redefined.
+    pub fn pools(&self) -> impl Iterator<Item = Meta<Pool>> + use<> {
+        std::iter::successors(self.pool.get(), |pool| pool.previous.get())
+    }
+
     /// The constants of an instance class.
     pub fn constants(&self) -> &'static Pool {
         self.pool.get().expect("an instance class has constants").get()
@@ -344,8 +349,8 @@ impl Meta<Class> {
         if self.subtype_cache.get().is_some_and(&is_dead) {
             self.subtype_cache.set(None);
         }
-        let Some(pool) = self.pool.get() else { return };
-        for (entry, _) in pool.entries.iter().zip(pool.tags.get()).filter(|(_, tag)| **tag == Tag::InterfaceMethod) {
+        let entries = self.pools().flat_map(|pool| pool.entries.get().iter().zip(pool.tags.get()));
+        for (entry, _) in entries.filter(|(_, tag)| **tag == Tag::InterfaceMethod) {
             // SAFETY: 0, or packed from a class, and classes whose loaders are dead are still there.
             let receiver = unsafe { Self::from_offset((entry.cache.load(Ordering::Relaxed) >> 32) as u32) };
             if receiver.is_some_and(&is_dead) {

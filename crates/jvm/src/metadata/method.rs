@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, 
 
 use classfile::flags;
 
-use super::{BasicType, Class};
-use crate::arena::{Meta, MetaSlice};
+use super::{BasicType, Class, Pool};
+use crate::arena::{Link, Meta, MetaSlice};
 use crate::symbol::Symbol;
 
 /// What calling a method means.
@@ -90,6 +90,8 @@ pub struct LineNumber {
 pub struct Method {
     /// The class that declares it.
     pub class: Meta<Class>,
+    /// The constants of its code; none of what no class file has.
+    pub pool: Link<Pool>,
     /// Its name.
     pub name: Symbol,
     /// Its descriptor.
@@ -157,6 +159,12 @@ impl Method {
     /// Changes what calling it means.
     pub fn set_entry(&self, entry: Entry) {
         self.entry.store(entry as u8, Ordering::Release);
+    }
+
+    /// The constants that its code names.
+    #[inline(always)]
+    pub fn constants(&self) -> &'static Pool {
+        self.pool.get().expect("a method of a class file has constants").get()
     }
 
     /// Whether it has no receiver.
@@ -241,6 +249,7 @@ impl Method {
             returns.and_then(|at| descriptor.bytes().get(at + 1)).map_or(BasicType::Void, |&c| BasicType::of(c));
         Self {
             class,
+            pool: Link::empty(),
             name,
             descriptor,
             flags,

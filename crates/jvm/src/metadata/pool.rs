@@ -89,6 +89,8 @@ pub struct Pool {
     pub call_sites: MetaSlice<CallSite>,
     /// `ConstantValue`: index of the static field, index of its constant.
     pub constant_values: MetaSlice<(u16, u16)>,
+    /// The constants that the class had before it was redefined, which code that still runs uses.
+    pub previous: Link<Self>,
 }
 
 /// A resolved field, packed into one word.

@@ -148,7 +148,7 @@ fn enclosing_method(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
     if outer == 0 || !class.is_instance_class() {
         return Ok(0);
     }
-    let outer = link::resolve_class(thread, class, outer)?;
+    let outer = link::resolve_class(thread, class.constants(), outer)?;
     let array = allocate::object_array(thread, 3)?;
     let array = thread.handle(array);
     array.get().set_reference_element(0, outer.mirror());
@@ -170,7 +170,7 @@ fn declaring_class(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
     let pool = class.constants();
     let own = class.inner_classes.get().iter().find(|entry| pool.symbol(entry.inner) == class.name);
     let Some(outer) = own.map(|entry| entry.outer).filter(|&outer| outer != 0) else { return Ok(0) };
-    let outer = link::resolve_class(thread, class, outer)?;
+    let outer = link::resolve_class(thread, class.constants(), outer)?;
     // The other must say so, too.
     let listed = || {
         let pool = outer.constants();
@@ -181,7 +181,7 @@ fn declaring_class(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
     };
     let inner = if outer.is_instance_class() { listed() } else { None };
     let agrees = match inner {
-        Some(inner) => link::resolve_class(thread, outer, inner)? == class,
+        Some(inner) => link::resolve_class(thread, outer.constants(), inner)? == class,
         None => false,
     };
     if !agrees {
@@ -223,7 +223,7 @@ fn declared_classes(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
         let pool = class.constants();
         for entry in class.inner_classes.get() {
             if entry.outer != 0 && entry.name != 0 && pool.symbol(entry.outer) == class.name {
-                members.push(link::resolve_class(thread, class, entry.inner)?);
+                members.push(link::resolve_class(thread, pool, entry.inner)?);
             }
         }
     }
@@ -240,7 +240,7 @@ fn nest_members(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
     let host = link::nest_host(thread, class);
     let mut members = vec![host];
     for &index in host.nest_members.get() {
-        match link::resolve_class(thread, host, index) {
+        match link::resolve_class(thread, host.constants(), index) {
             Ok(member) if link::nest_host(thread, member) == host => members.push(member),
             Ok(_) => {}
             Err(_) => {
@@ -258,7 +258,7 @@ fn permitted_subclasses(thread: &mut Thread, arguments: Arguments) -> Result<u64
     }
     let mut classes = Vec::new();
     for &index in class.permitted_subclasses.get() {
-        match link::resolve_class(thread, class, index) {
+        match link::resolve_class(thread, class.constants(), index) {
             Ok(found) => classes.push(found),
             Err(_) => {
                 thread.take_exception();

@@ -179,7 +179,7 @@ fn parameters(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
     if !method.has_parameters {
         return Ok(0);
     }
-    let pool = method.class.constants();
+    let pool = method.constants();
     let element = loader::boot_class("java/lang/reflect/Parameter");
     let mut found = Vec::new();
     for (index, &(name, flags)) in method.parameters.get().iter().enumerate() {
@@ -224,7 +224,7 @@ fn executable(thread: &mut Thread, object: Handle, method: Meta<Method>) -> Resu
     set(object, "parameterTypes", "[Ljava/lang/Class;", array);
     let mut exceptions = Vec::new();
     for &index in method.exceptions.get() {
-        exceptions.push(link::resolve_class(thread, class, index)?);
+        exceptions.push(link::resolve_class(thread, method.constants(), index)?);
     }
     let array = mirrors(thread, &exceptions)?;
     set(object, "exceptionTypes", "[Ljava/lang/Class;", array);

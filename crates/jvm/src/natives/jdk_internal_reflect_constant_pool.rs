@@ -13,15 +13,14 @@ use crate::strings;
 use crate::symbol::Symbol;
 use crate::thread::{Result, Thread};
 
-/// The class whose constants are asked for, and its pool.
-fn pool(arguments: Arguments) -> (Meta<Class>, &'static Pool) {
-    let class = loader::of_mirror(arguments.reference(1));
-    (class, class.constants())
+/// The constants of the class that is asked about.
+fn pool(arguments: Arguments) -> &'static Pool {
+    loader::of_mirror(arguments.reference(1)).constants()
 }
 
 /// The index of a constant, if it is of one of the kinds.
 fn index(thread: &mut Thread, arguments: Arguments, tags: &[Tag]) -> Result<u16> {
-    let (_, pool) = pool(arguments);
+    let pool = pool(arguments);
     let wrong = |thread: &mut Thread, message: &str| {
         Err(exceptions::throw(thread, "java/lang/IllegalArgumentException", message))
     };
@@ -42,24 +41,24 @@ const METHODS: [Tag; 2] = [Tag::Method, Tag::InterfaceMethod];
 
 fn bits(thread: &mut Thread, arguments: Arguments, tag: Tag) -> Result<u64> {
     let index = index(thread, arguments, &[tag])?;
-    Ok(pool(arguments).1.entry(index).value)
+    Ok(pool(arguments).entry(index).value)
 }
 
 fn class_at(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
     let index = index(thread, arguments, &[Tag::Class])?;
-    Ok(link::resolve_class(thread, pool(arguments).0, index)?.mirror().slot())
+    Ok(link::resolve_class(thread, pool(arguments), index)?.mirror().slot())
 }
 
 fn class_if_loaded(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
     let index = index(thread, arguments, &[Tag::Class])?;
-    Ok(pool(arguments).1.class_at(index).map_or(0, |class| class.mirror().slot()))
+    Ok(pool(arguments).class_at(index).map_or(0, |class| class.mirror().slot()))
 }
 
 /// The class that a member constant names: looked for, or only if it is resolved.
 fn holder(thread: &mut Thread, arguments: Arguments, member: u16, load: bool) -> Result<Option<Meta<Class>>> {
-    let (class, pool) = pool(arguments);
+    let pool = pool(arguments);
     let (index, _) = pool.pair(member);
-    if load { link::resolve_class(thread, class, index).map(Some) } else { Ok(pool.class_at(index)) }
+    if load { link::resolve_class(thread, pool, index).map(Some) } else { Ok(pool.class_at(index)) }
 }
 
 fn missing(thread: &mut Thread, class: &str, name: Symbol) -> Result<u64> {
@@ -69,7 +68,7 @@ fn missing(thread: &mut Thread, class: &str, name: Symbol) -> Result<u64> {
 fn method_at(thread: &mut Thread, arguments: Arguments, load: bool) -> Result<u64> {
     let index = index(thread, arguments, &METHODS)?;
     let Some(class) = holder(thread, arguments, index, load)? else { return Ok(VOID) };
-    let (_, name, descriptor) = pool(arguments).1.member(index);
+    let (_, name, descriptor) = pool(arguments).member(index);
     let inherited = || class.all_interfaces.get().iter().find_map(|each| each.declared_method(name, descriptor));
     match class.find_method(name, descriptor).or_else(inherited) {
         Some(method) => Ok(reflect::reflected(thread, method)?.slot()),
@@ -80,7 +79,7 @@ fn method_at(thread: &mut Thread, arguments: Arguments, load: bool) -> Result<u6
 fn field_at(thread: &mut Thread, arguments: Arguments, load: bool) -> Result<u64> {
     let index = index(thread, arguments, &[Tag::Field])?;
     let Some(class) = holder(thread, arguments, index, load)? else { return Ok(VOID) };
-    let (_, name, descriptor) = pool(arguments).1.member(index);
+    let (_, name, descriptor) = pool(arguments).member(index);
     let Some((class, field)) = class.find_field(name, descriptor) else {
         return missing(thread, "java/lang/NoSuchFieldError", name);
     };
@@ -99,12 +98,12 @@ fn texts(thread: &mut Thread, symbols: &[Symbol]) -> Result<u64> {
 }
 
 natives! { "jdk/internal/reflect/ConstantPool":
-    "getSize0" "" => |_, a| Ok(int(i32::try_from(pool(a).1.tags.get().len()).unwrap_or(i32::MAX)));
+    "getSize0" "" => |_, a| Ok(int(i32::try_from(pool(a).tags.get().len()).unwrap_or(i32::MAX)));
     "getClassAt0" "" => class_at;
     "getClassAtIfLoaded0" "" => class_if_loaded;
     "getClassRefIndexAt0" "" => |thread, a| {
         let index = index(thread, a, &MEMBERS)?;
-        Ok(u64::from(pool(a).1.pair(index).0))
+        Ok(u64::from(pool(a).pair(index).0))
     };
     "getMethodAt0" "" => |thread, a| method_at(thread, a, true);
     "getMethodAtIfLoaded0" "" => |thread, a| method_at(thread, a, false);
@@ -112,17 +111,17 @@ natives! { "jdk/internal/reflect/ConstantPool":
     "getFieldAtIfLoaded0" "" => |thread, a| field_at(thread, a, false);
     "getMemberRefInfoAt0" "" => |thread, a| {
         let index = index(thread, a, &MEMBERS)?;
-        let (class, name, descriptor) = pool(a).1.member(index);
+        let (class, name, descriptor) = pool(a).member(index);
         texts(thread, &[class, name, descriptor])
     };
     "getNameAndTypeRefIndexAt0" "" => |thread, a| {
         let kinds = [Tag::Field, Tag::Method, Tag::InterfaceMethod, Tag::Dynamic, Tag::InvokeDynamic];
         let index = index(thread, a, &kinds)?;
-        Ok(u64::from(pool(a).1.pair(index).1))
+        Ok(u64::from(pool(a).pair(index).1))
     };
     "getNameAndTypeRefInfoAt0" "" => |thread, a| {
         let index = index(thread, a, &[Tag::NameAndType])?;
-        let (name, descriptor) = pool(a).1.name_and_type(index);
+        let (name, descriptor) = pool(a).name_and_type(index);
         texts(thread, &[name, descriptor])
     };
     "getIntAt0" "" => |thread, a| bits(thread, a, Tag::Integer);
@@ -131,16 +130,16 @@ natives! { "jdk/internal/reflect/ConstantPool":
     "getDoubleAt0" "" => |thread, a| bits(thread, a, Tag::Double).map(|bits| double(f64::from_bits(bits)));
     "getStringAt0" "" => |thread, a| {
         let index = index(thread, a, &[Tag::String])?;
-        let text = pool(a).1.symbol(index);
+        let text = pool(a).symbol(index);
         Ok(strings::intern_symbol(thread, text)?.get().slot())
     };
     "getUTF8At0" "" => |thread, a| {
         let index = index(thread, a, &[Tag::Utf8])?;
-        let text = pool(a).1.symbol(index);
+        let text = pool(a).symbol(index);
         Ok(strings::from_symbol(thread, text)?.slot())
     };
     "getTagAt0" "" => |thread, a| {
         let index = index(thread, a, &[])?;
-        Ok(int(i32::from(pool(a).1.tag(index) as u8)))
+        Ok(int(i32::from(pool(a).tag(index) as u8)))
     };
 }

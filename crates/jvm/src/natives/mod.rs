@@ -40,6 +40,7 @@ mod jdk_internal_misc;
 mod jdk_internal_misc_unsafe;
 mod jdk_internal_reflect_constant_pool;
 mod jdk_net;
+mod sun_instrument;
 mod sun_management;
 pub(crate) mod sun_management_memory;
 mod sun_nio_ch_datagram;
@@ -90,6 +91,7 @@ const TABLES: &[&[Table]] = &[
     sun_nio_fs_linux::TABLES,
     sun_nio_fs_unix_native_dispatcher::TABLES,
     java_lang_process::TABLES,
+    sun_instrument::TABLES,
     sun_management::TABLES,
     sun_management_memory::TABLES,
     sun_nio_ch_datagram::TABLES,
@@ -126,9 +128,8 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
     registry
 });
 
-/// The function of a native method.
-pub(crate) fn find(method: Meta<Method>) -> Option<Function> {
-    let name = method.name.bytes();
+/// The function of a native method, which may be known by another name than its own.
+pub(crate) fn find(method: Meta<Method>, name: &[u8]) -> Option<Function> {
     if let Some(candidates) = REGISTRY.get(&(method.class.name.bytes(), name)) {
         let fits = |descriptor: &str| descriptor.is_empty() || descriptor.as_bytes() == method.descriptor.bytes();
         if let Some(&(_, function)) = candidates.iter().find(|(descriptor, _)| fits(descriptor)) {

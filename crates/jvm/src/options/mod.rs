@@ -6,6 +6,7 @@ mod words;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use crate::agent::Agent;
 use crate::bootstrap::Options;
 use crate::library::{self, NoLibrary};
 use crate::log;
@@ -198,6 +199,7 @@ const OF_MACHINE: &[&str] = &[
     "-enable",
     "-disable",
     "-verbose",
+    "-javaagent",
     "--enable-preview",
     "--illegal-access",
 ];
@@ -219,10 +221,7 @@ const ACCEPTED: &[&str] = &[
     "-Xshare:off",
     "-Xshare:auto",
     "-Xshare:on",
-    "-verify",
     "-verifyremote",
-    "-Xverify",
-    "-Xverify:all",
     "-Xverify:remote",
     "-jre-restrict-search",
     "-no-jre-restrict-search",
@@ -254,12 +253,8 @@ impl Reader {
         if known_as.starts_with("--") && !LAUNCHER.contains(&known_as) {
             self.options.arguments.push(format!("{known_as}={value}"));
         }
-        if let Some(index) = NUMBERED.iter().position(|(known, _)| *known == option) {
-            let name = format!("jdk.module.{}.{}", NUMBERED[index].1, self.counts[index]);
-            self.counts[index] += 1;
-            return self.property(&name, value);
-        }
         match option {
+            option if NUMBERED.iter().any(|(known, _)| *known == option) => self.numbered(option, value),
             "-cp" | "-classpath" | "--class-path" => self.class_path = Some(value),
             "--java-home" => self.home = Some(value.into()),
             "-p" | "--module-path" => self.property("jdk.module.path", value),
@@ -271,6 +266,15 @@ impl Reader {
                 self.property("jdk.internal.javac.source", value);
             }
             _ => {}
+        }
+    }
+
+    /// An option that may be there several times, to the class library a property with a number.
+    fn numbered(&mut self, option: &str, value: String) {
+        if let Some(index) = NUMBERED.iter().position(|(known, _)| *known == option) {
+            let name = format!("jdk.module.{}.{}", NUMBERED[index].1, self.counts[index]);
+            self.counts[index] += 1;
+            self.property(&name, value);
         }
     }
 
@@ -308,6 +312,7 @@ impl Reader {
             "-verbose" | "-verbose:class" => return self.log("class+load,class+unload", word),
             "-Xlog" => return self.log("all", word),
             "-noverify" | "-Xverify:none" => hint(word, "is accepted, but classes are verified all the same"),
+            "-verify" | "-Xverify" | "-Xverify:all" => self.options.verifies_all = true,
             "-Xcheck:jni" => self.options.check_jni = true,
             "-XX:+PageAlignDirectMemory" => self.property("sun.nio.PageAlignDirectMemory", "true"),
             "-XX:+ExitOnOutOfMemoryError" => self.options.no_memory.exits = true,
@@ -388,10 +393,13 @@ impl Reader {
             return Err(OptionError::Start(format!(
                 "Could not find agent library {path} in absolute path, with error: agents are not supported here"
             )));
-        } else if word.starts_with("-javaagent:") {
-            return Err(OptionError::Start(
-                "agent library failed to init: instrument: agents are not supported here".into(),
-            ));
+        } else if let Some(text) = value("-javaagent:") {
+            let agent = Agent::read(text).map_err(|what| {
+                eprintln!("{what}");
+                OptionError::Start("agent library failed to init: instrument".into())
+            })?;
+            self.options.agents.push(agent);
+            self.numbered("--add-modules", "java.instrument".into());
         } else if let Some(text) = value("-XX:MaxMetaspaceSize=") {
             self.flags.check(&word[4..])?;
             self.options.metadata_max = size(text, "class metadata", word)?.max(1);

@@ -120,10 +120,22 @@ pub(crate) fn allow_addresses(name: &str, addresses: &[IpAddr]) {
 /// # Errors
 /// If it is not trusted.
 pub fn allow_native_code(library: &str) -> Result<()> {
+    allow_to_trusted(|| format!("loading the native library {library}"))
+}
+
+/// Whether the program may change classes that are there, the library's too, which nobody verifies.
+///
+/// # Errors
+/// If it is not trusted.
+pub fn allow_agents() -> Result<()> {
+    allow_to_trusted(|| "an agent, which changes classes,".into())
+}
+
+fn allow_to_trusted(what: impl FnOnce() -> String) -> Result<()> {
     if policy().permissions == Permissions::all() {
         return Ok(());
     }
-    Err(Failure::Refused(Refusal { what: format!("loading the native library {library}"), flag: "--allow-all".into() }))
+    Err(Failure::Refused(Refusal { what: what(), flag: "--allow-all".into() }))
 }
 
 /// Why the host did not do what was asked.

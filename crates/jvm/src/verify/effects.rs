@@ -251,7 +251,11 @@ impl<'a> Place<'a> {
             O::ANewArray => {
                 let component = class_at(self.class, constant)?;
                 if component.starts_with(&[b'['; 255]) {
-                    return Err(Problem::new("Illegal anewarray instruction, array has more than 255 dimensions"));
+                    return Err(Problem::new(if self.old {
+                        "Array with too many dimensions"
+                    } else {
+                        "Illegal anewarray instruction, array has more than 255 dimensions"
+                    }));
                 }
                 state.pop_type(Int)?;
                 let array = state.names.array_of(component);

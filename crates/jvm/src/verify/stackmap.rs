@@ -121,7 +121,7 @@ impl Listing<'_> {
             6 => "UninitializedThis",
             7 => return Some(format!("Object[#{}]", self.u16()?)),
             8 => return Some(format!("Uninitialized[#{}]", self.u16()?)),
-            _ => return None,
+            tag => return Some(format!("BAD:{tag}")),
         };
         Some(name.into())
     }
