@@ -1,7 +1,7 @@
 //! `jdk.test.whitebox.WhiteBox`, by which OpenJDK's tests ask what a virtual machine has: tuning flags, other collectors, archives, JFR and JVMTI,
-//! of which there are none here.
+//! of which there are hardly any here.
 
-use super::{Arguments, Table, int, long, zero};
+use super::{Arguments, Table, int, long, yes, zero};
 use crate::object::Reference;
 use crate::strings;
 use crate::thread::{Result, Thread};
@@ -21,7 +21,8 @@ const METHODS: &[(&str, &str, super::Function)] = &[
     ("isJFRIncluded", "", zero),
     ("isJFRIncludedInVmBuild", "", zero),
     ("isDTraceIncluded", "", zero),
-    ("isJVMTIIncluded", "", zero),
+    // Of which there is what agents in Java need.
+    ("isJVMTIIncluded", "", yes),
     ("isJavaHeapArchiveSupported", "", zero),
     ("isSharingEnabled", "", zero),
     ("isContainerized", "", zero),
