@@ -291,6 +291,44 @@ fn native_code_and_internals_are_out_of_reach() {
     assert_eq!(world.tries(&["--allow-all".into()], [way, secret, "run=true".into()]), ["loaded", "6", "0"]);
 }
 
+/// An agent could give the class library other code, which nobody verifies.
+#[test]
+fn agents_are_out_of_reach() {
+    let world = World::new();
+    let source = "public class Agent {
+        public static void agentmain(String options, java.lang.instrument.Instrumentation tool) { System.out.println(\"agent\"); }
+        public static void main(String[] args) throws Exception {
+            var field = sun.misc.Unsafe.class.getDeclaredField(\"theUnsafe\");
+            field.setAccessible(true);
+            var memory = (sun.misc.Unsafe) field.get(null);
+            var kind = Class.forName(\"sun.instrument.InstrumentationImpl\", false, null);
+            var tool = (java.lang.instrument.Instrumentation) memory.allocateInstance(kind);
+            for (int at = 8; at < 40; at++) { memory.putByte(tool, at, (byte) (at < 12 ? memory.getByte(tool, at) : 1)); }
+            var file = Integer.class.getResourceAsStream(\"/java/lang/Integer.class\").readAllBytes();
+            try {
+                tool.redefineClasses(new java.lang.instrument.ClassDefinition(Integer.class, file));
+                System.out.println(\"redefined\");
+            } catch (SecurityException error) {
+                System.out.println(error.getMessage());
+            }
+        }
+    }";
+    fs::write(world.at("Agent.java"), source).unwrap();
+    succeed(Command::new("javac").args(["-nowarn", "-d"]).arg(world.at("agent")).arg(world.at("Agent.java")));
+    fs::write(world.at("manifest"), "Main-Class: Agent\nLauncher-Agent-Class: Agent\n").unwrap();
+    let mut jar = Command::new("jar");
+    succeed(jar.args(["cfm", "agent.jar", "manifest", "-C", "agent", "."]).current_dir(&world.root));
+    let refusal = "an agent, which changes classes, is not allowed; start with --allow-all";
+    let output = isomorph().arg("run").arg(world.at("agent.jar")).output().unwrap();
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("", Some(1)));
+    assert!(text(&output.stderr).starts_with(&format!("Error: {refusal}\n")), "{}", text(&output.stderr));
+    // Nor without the launcher.
+    let output = isomorph().arg("run").arg(world.at("agent/Agent.class")).output().unwrap();
+    assert_eq!(text(&output.stdout), format!("{refusal}\n"), "{}", text(&output.stderr));
+    let output = isomorph().args(["run", "--allow-all"]).arg(world.at("agent.jar")).output().unwrap();
+    assert!(text(&output.stdout).starts_with("agent\n"), "{}", text(&output.stderr));
+}
+
 #[test]
 fn jars_and_sources() {
     let world = World::new();

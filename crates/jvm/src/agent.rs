@@ -153,6 +153,10 @@ pub(crate) fn start(thread: &mut Thread, agents: Vec<Agent>) {
 
 /// The agent of the program's own jar (`Launcher-Agent-Class`), whose jar is on the class path already.
 pub(crate) fn load(thread: &mut Thread, jar: &str) -> Result<()> {
+    // The launcher does not tell why its agent could not begin.
+    if let Err(refused) = services::allow_agents() {
+        eprintln!("Error: {refused}");
+    }
     allow(thread)?;
     match Agent::of_jar(jar, Some(String::new()), "Launcher-Agent-Class").flatten() {
         Some(agent) => {
