@@ -518,7 +518,7 @@ pub struct PermissionArgs {
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Program")]
     pub env: Vec<String>,
 
-    /// End it after so many seconds of processor time
+    /// End it after so many seconds of processor time; each process of a Linux program after so many whole ones
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, help_heading = "Program")]
     pub cpu_time: Option<f64>,
 
@@ -573,11 +573,7 @@ impl PermissionArgs {
 
     /// Whether any is given that only WebAssembly programs have.
     pub fn is_asked_for_by_webassembly(&self) -> bool {
-        !self.volume.is_empty()
-            || self.cpu_time.is_some()
-            || self.invoke.is_some()
-            || self.snapshot.is_some()
-            || self.serve.is_some()
+        !self.volume.is_empty() || self.invoke.is_some() || self.snapshot.is_some() || self.serve.is_some()
     }
 
     /// Whether any of them is given.

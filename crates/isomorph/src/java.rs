@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use image::ImageStore;
@@ -14,6 +15,7 @@ use jvm::sandbox::{self, Settings};
 use machine::clock::Clock;
 use machine::lifecycle::{IllegalTransition, State, Verb};
 use machine::sys::fence::{self, Strength};
+use machine::sys::process_time_ns;
 use rustix::process::Signal;
 
 use crate::cli::RunArgs;
@@ -68,7 +70,7 @@ pub fn run(args: &RunArgs, path: &Path) -> Result<ExitCode> {
     );
     ensure!(
         !args.permissions.is_asked_for_by_webassembly(),
-        "{} is a Java program: --volume, --cpu-time, --invoke, --snapshot and --serve are for WebAssembly",
+        "{} is a Java program: --volume, --invoke, --snapshot and --serve are for WebAssembly",
         path.display()
     );
     let permissions = args.permissions.permissions();
@@ -98,10 +100,34 @@ pub fn run(args: &RunArgs, path: &Path) -> Result<ExitCode> {
     let session =
         prepared.map(|prepared| Session::begin_prepared(prepared, description, Arc::new(Controllable::default())));
     let session = session.transpose()?;
+    if let Some(seconds) = args.permissions.cpu_time {
+        end_after(Duration::from_secs_f64(seconds), path.display().to_string())?;
+    }
     let status = launcher::run(start.options, start.mode, &start.name, &start.arguments)?;
     drop(session);
     // Daemon threads end with the process.
     std::process::exit(status)
+}
+
+/// Ends this process, and the program in it, once it has used so much processor time.
+fn end_after(limit: Duration, program: String) -> std::io::Result<()> {
+    let watch = move || {
+        loop {
+            let rest = limit.saturating_sub(Duration::from_nanos(process_time_ns()));
+            if rest.is_zero() {
+                let seconds = limit.as_secs_f64();
+                eprintln!(
+                    "isomorph: {program}: it has used its {seconds} s of processor time; give it more with --cpu-time"
+                );
+                std::process::exit(1);
+            }
+            // It may run on all processors at once.
+            let processors =
+                std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+            std::thread::sleep((rest / processors).max(Duration::from_millis(1)));
+        }
+    };
+    machine::sys::thread("cpu-time").spawn(watch).map(drop)
 }
 
 /// The program as verbs from outside meet it.

@@ -22,6 +22,7 @@ use machine::lifecycle::{IllegalTransition, State, Verb};
 use machine::permissions::Names;
 use machine::sys::fence::{self, Strength};
 use riscv::hart::debug::Tracer;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cli::{DebugArgs, PermissionArgs, RegisterArgs, RunArgs};
 use crate::control::{Asked, Controlled, Description, Figures, Place, Prepared, Session};
@@ -88,7 +89,7 @@ fn program(args: &RunArgs, path: &Path) -> Result<Program> {
     );
     ensure!(
         !args.permissions.is_asked_for_by_webassembly(),
-        "{} is a Linux program: --volume, --cpu-time, --invoke, --snapshot and --serve are for WebAssembly",
+        "{} is a Linux program: --volume, --invoke, --snapshot and --serve are for WebAssembly",
         path.display()
     );
     ensure!(
@@ -141,8 +142,19 @@ pub fn run(program: Program, args: &RunArgs) -> Result<Infallible> {
     } else {
         Some((place, None))
     };
+    if let Some(seconds) = args.permissions.cpu_time {
+        limit_cpu_time(seconds)?;
+    }
     let result = become_program(program, &args.debug, &args.permissions, control);
     if is_script { result.with_context(|| format!("{named} is a script whose interpreter cannot run")) } else { result }
+}
+
+/// Ends this process, and each that it starts, by SIGXCPU after so many seconds of processor time, and a second later for good: whole ones, as the kernel counts.
+fn limit_cpu_time(seconds: f64) -> Result<()> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and 1e9 at most")]
+    let seconds = seconds.ceil() as u64;
+    let limit = Rlimit { current: Some(seconds), maximum: Some(seconds + 1) };
+    setrlimit(Resource::Cpu, limit).context("cannot limit processor time")
 }
 
 /// Gives up, for this process and those that it starts, what the flags do not allow.

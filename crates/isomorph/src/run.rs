@@ -39,7 +39,7 @@ struct Guest {
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     ensure!(
         !args.permissions.is_asked_for(),
-        "flags of permissions, --env, --cpu-time, --invoke and --serve are for WebAssembly programs, not for a machine"
+        "flags of permissions, --env, --cpu-time, --invoke and --serve are for programs, not for a machine"
     );
     ensure!(
         args.debug.strace.is_none(),

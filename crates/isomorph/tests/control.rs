@@ -5,6 +5,7 @@
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -116,6 +117,24 @@ fn wasm(flags: &[&str]) -> Machine {
     let program = r#"(module (func (export "_start") (loop $again (br $again))))"#;
     std::fs::write(folder.path().join("spin.wat"), program).unwrap();
     Machine::start(folder, &[&["run"], flags, &["spin.wat"]].concat())
+}
+
+#[test]
+fn programs_of_linux_and_java_have_a_limit_of_processor_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = spin(folder.path());
+    let isomorph = env!("CARGO_BIN_EXE_isomorph");
+    let run = |program: &Path| Command::new(isomorph).args(["run", "--cpu-time", "1"]).arg(program).output().unwrap();
+    let output = run(&program);
+    // SIGXCPU
+    assert_eq!((output.status.signal(), &output.stdout[..]), (Some(24), &b"spinning\n"[..]));
+    let source = folder.path().join("Spin.java");
+    std::fs::write(&source, "class Spin { public static void main(String[] args) { for (;;) { } } }").unwrap();
+    assert!(Command::new("javac").arg(&source).status().unwrap().success());
+    let output = run(&source.with_extension("class"));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("it has used its 1 s of processor time; give it more with --cpu-time"), "{error}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn each_kind_of_file_has_its_machine() {
     fails(&["run", "--append", "x", "./program"], "takes no machine's flags");
     std::fs::write(path("script"), "#!/bin/sh\n").unwrap();
     fails(&["run", "./script"], "script");
-    fails(&["run", "--cpu-time", "1", "./script"], "are for WebAssembly");
+    fails(&["run", "--invoke", "f", "./script"], "are for WebAssembly");
     fails(&["run", "--invoke", "x", "debian"], "for WebAssembly programs");
 }
 

@@ -63,7 +63,7 @@ impl Agent {
         archive.entry("META-INF/MANIFEST.MF")?;
         let manifest = archive.manifest();
         let folder = Path::new(jar).parent().unwrap_or(Path::new(""));
-        let beside = |url: &str| folder.join(url.strip_prefix("file:").unwrap_or(url)).to_string_lossy().into_owned();
+        let beside = |url: &str| folder.join(path_of_url(url)).to_string_lossy().into_owned();
         let is = |name: &str| manifest.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let boot_class_path = manifest.get("Boot-Class-Path").unwrap_or("").split_whitespace().map(beside).collect();
         let agent = |class: &str| Self {
@@ -77,6 +77,19 @@ impl Agent {
         };
         Some(Manifest::get(manifest, attribute).map(agent))
     }
+}
+
+/// The path of a `file:` URL, or of a relative one.
+fn path_of_url(url: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = url.strip_prefix("file:").unwrap_or(url).as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| str::from_utf8(digits).ok());
+        let escaped = digits.filter(|_| first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(escaped.unwrap_or(first));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Which transformers of an agent.
@@ -128,12 +141,18 @@ pub(crate) fn retransforms(number: i64) -> bool {
     change(number, |agent| agent.retransforms).unwrap_or(false)
 }
 
-/// The name of a native method without the prefixes that agents have given it: the last agent's come off first. `None` if it has none.
-pub(crate) fn without_prefixes(name: &str) -> Option<&str> {
+/// The names that a native method may have had before agents put prefixes to it, the longest first; its own among them.
+pub(crate) fn original_names(name: &[u8]) -> Vec<&[u8]> {
     let running = RUNNING.read().unwrap_or_else(PoisonError::into_inner);
-    let prefixes = running.iter().rev().flat_map(|agent| agent.prefixes.iter().rev().flatten().rev());
-    let rest = prefixes.fold(name, |name, prefix| name.strip_prefix(prefix.as_str()).unwrap_or(name));
-    (rest.len() < name.len()).then_some(rest)
+    let all = running.iter().flat_map(|agent| agent.prefixes.iter().flatten()).filter(|prefix| !prefix.is_empty());
+    let prefixes: Vec<&[u8]> = all.map(|prefix| prefix.as_bytes()).collect();
+    let mut names = vec![name];
+    let mut rest = name;
+    while let Some(shorter) = prefixes.iter().find_map(|prefix| rest.strip_prefix(*prefix)) {
+        names.push(shorter);
+        rest = shorter;
+    }
+    names
 }
 
 /// Adds to the class paths what agents say, before the virtual machine starts.
@@ -161,7 +180,10 @@ pub(crate) fn load(thread: &mut Thread, jar: &str) -> Result<()> {
     match Agent::of_jar(jar, Some(String::new()), "Launcher-Agent-Class").flatten() {
         Some(agent) => {
             prepare(std::slice::from_ref(&agent));
-            begin(thread, &agent, "loadClassAndCallAgentmain")
+            begin(thread, &agent, "loadClassAndCallAgentmain").map_err(|_| {
+                jni::describe_pending(thread);
+                exceptions::throw(thread, "java/lang/InternalError", "the agent cannot begin")
+            })
         }
         None => Err(exceptions::throw(thread, "java/lang/Error", format!("{jar} has no agent"))),
     }

@@ -47,12 +47,21 @@ fn add(module: Option<&str>, path: &str) {
 
 /// The class file of a class, by its internal name: from what patches `module`, or from what is appended.
 pub fn find(module: Option<&str>, name: &str) -> Option<Vec<u8>> {
+    find_in(name, |entry| entry.module.as_deref() == module)
+}
+
+/// The same from what patches any module.
+pub fn find_in_patches(name: &str) -> Option<Vec<u8>> {
+    find_in(name, |entry| entry.module.is_some())
+}
+
+fn find_in(name: &str, fits: impl Fn(&Entry) -> bool) -> Option<Vec<u8>> {
     let entries = ENTRIES.read().unwrap_or_else(PoisonError::into_inner);
     if entries.is_empty() {
         return None;
     }
     let file = format!("{name}.class");
-    entries.iter().filter(|entry| entry.module.as_deref() == module).find_map(|entry| match &entry.place {
+    entries.iter().filter(|entry| fits(entry)).find_map(|entry| match &entry.place {
         Place::Folder(folder) => std::fs::read(folder.join(&file)).ok(),
         Place::Jar(jar) => jar.read(jar.find(&file)?).ok().map(std::borrow::Cow::into_owned),
     })

@@ -416,6 +416,11 @@ pub(crate) fn boot_file(name: &[u8]) -> Option<&'static [u8]> {
         if let Some(contents) = location.and_then(|location| image.stored(&location)) {
             return Some(contents);
         }
+    } else if is_boot_package(package)
+        && let Some(contents) = boot_path::find_in_patches(path)
+    {
+        // A package that only a patch brings.
+        return Some(leak(contents));
     }
     boot_path::find(None, path).map(leak)
 }

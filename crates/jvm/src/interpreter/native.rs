@@ -96,9 +96,7 @@ pub(super) fn call_native(thread: &mut Thread, method: Meta<Method>, base: *mut 
 
 /// Finds the function of a native method: by its name, or by the one that it had before agents put prefixes to it.
 fn link_function(thread: &mut Thread, method: Meta<Method>) -> Result<()> {
-    let text = method.name.text();
-    let names = [Some(method.name.bytes()), agent::without_prefixes(&text).map(str::as_bytes)];
-    for name in names.into_iter().flatten() {
+    for name in agent::original_names(method.name.bytes()) {
         if let Some(function) = natives::find(method, name) {
             method.native.store(function as usize, Ordering::Release);
             method.set_entry(Entry::Native);

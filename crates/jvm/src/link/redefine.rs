@@ -137,10 +137,13 @@ fn compare(class: Meta<Class>, file: &ClassFile<'_>) -> std::result::Result<(), 
 /// Whether nest, record components and permitted subclasses are the same.
 fn same_attributes(class: Meta<Class>, file: &ClassFile<'_>) -> bool {
     let pool = class.constants();
+    // In any order.
     let same = |own: &[u16], other: &mut dyn Iterator<Item = u16>| {
-        own.iter()
-            .map(|&index| Some(pool.symbol(index).bytes()))
-            .eq(other.map(|index| file.constants.class_name(index)))
+        let mut own: Vec<_> = own.iter().map(|&index| Some(pool.symbol(index).bytes())).collect();
+        let mut other: Vec<_> = other.map(|index| file.constants.class_name(index)).collect();
+        own.sort_unstable();
+        other.sort_unstable();
+        own == other
     };
     let own_host: &[u16] = if class.nest_host_index == 0 { &[] } else { &[class.nest_host_index] };
     let text = |pool: &ConstantPool<'_>, index: u16| pool.utf8(index).map(<[u8]>::to_vec);
