@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Source, without_tests};
 
-/// Modules that count as one, since what they do is defined by each other: in a Java virtual machine linking a class runs Java code, which loads and
+/// Modules that count as one, since what they do is defined by each other: in a Java virtual machine linking a class runs Java code, agents' too, which loads and
 /// links classes, calls natives, allocates, throws, and stops for the collector.
 const KNOTS: &[(&str, &[&str])] = &[(
     "crates/jvm",
     &[
         "access",
+        "agent",
         "lock",
         "safepoint",
         "allocate",
