@@ -275,7 +275,8 @@ pub(super) const TABLES: &[Table] = &[
             }),
             ("sendOOB", "", |thread, a| {
                 let byte = a.int(1).to_le_bytes()[0];
-                number(thread, network::send_urgent(descriptor(a.reference(0)), byte))
+                let sent = network::send_urgent(descriptor(a.reference(0)), byte);
+                status(thread, sent.map(|sent| usize::try_from(sent).unwrap_or(0)), false).map(long)
             }),
             ("discardOOB", "", constant!(0)),
         ],

@@ -177,6 +177,18 @@ public class Host {
             var ad=UnixDomainSocketAddress.of(u);
             try(var s=ServerSocketChannel.open(StandardProtocolFamily.UNIX)){s.bind(ad);var c=SocketChannel.open(ad);var r=s.accept();c.write(ByteBuffer.wrap("unix".getBytes()));c.close();ByteBuffer b=ByteBuffer.allocate(9);r.read(b);System.out.print(b.position());}
         });
+        t("peer", () -> {
+            try(var c=SocketChannel.open(StandardProtocolFamily.UNIX)){c.getOption(jdk.net.ExtendedSocketOptions.SO_PEERCRED);}
+            catch(SocketException e){System.out.print(e.getMessage());}
+        });
+        t("urgent", () -> {
+            try(var s=ServerSocketChannel.open().bind(new InetSocketAddress("127.0.0.1",0));var c=SocketChannel.open(s.getLocalAddress());var r=s.accept()){
+                c.configureBlocking(false);
+                ByteBuffer b=ByteBuffer.allocate(65536);
+                do{b.clear();}while(c.write(b)>0);
+                for(;;)c.socket().sendUrgentData(0);
+            }catch(IOException e){System.out.print(e.getMessage());}
+        });
         t("unknown", () -> {
             try{InetAddress.getByName("no.such.host.invalid");}catch(UnknownHostException e){System.out.print(e.getMessage());}
         });

@@ -49,6 +49,29 @@ public class Selected {
         }
     }
 
+    /** Has a method of Object's own, once its own one has another name. */
+    public interface Round {
+        int hashkode();
+    }
+
+    public static class Ball implements Round {
+        public int hashkode() {
+            return 7;
+        }
+    }
+
+    public static class Roller implements Runnable {
+        @Override
+        public void run() {
+            Round round = new Ball();
+            try {
+                System.out.println(round.hashkode() == round.hashkode());
+            } catch (IncompatibleClassChangeError e) {
+                System.out.println(e);
+            }
+        }
+    }
+
     public static class User implements Runnable {
         static void attempt(Shape shape) {
             try {
@@ -111,6 +134,12 @@ public class Selected {
         String[] other = {"Selected$Shape", "Selected$Other"};
         Loader others = new Loader(Map.of("Selected$Hidden", other, "Selected$Below", other));
         ((Runnable) others.loadClass("Selected$User").getConstructor().newInstance()).run();
+        // So does one that the interface has from Object.
+        String[] hash = {"hashkode", "hashCode"}, none = {"hashkode", "hashkodX"}, square = {"Selected$Round", "Selected$Other"};
+        Loader round = new Loader(Map.of("Selected$Roller", hash, "Selected$Round", none));
+        ((Runnable) round.loadClass("Selected$Roller").getConstructor().newInstance()).run();
+        Loader squares = new Loader(Map.of("Selected$Roller", hash, "Selected$Round", none, "Selected$Ball", square));
+        ((Runnable) squares.loadClass("Selected$Roller").getConstructor().newInstance()).run();
         String[] clone = {"klone", "clone"};
         // From public and synchronized to that with another access, or none.
         for (String access : new String[] {"\0\u0021", "\0\u0024", "\0\u0020"}) {

@@ -246,7 +246,7 @@ pub fn set_option_bytes(socket: i32, level: i32, option: i32, value: &[u8]) -> R
 /// Who is at the other end of a socket that has a path: user and group.
 ///
 /// # Errors
-/// If the host refuses.
+/// If the host refuses, or there is none.
 #[allow(clippy::cast_possible_truncation, reason = "12 bytes")]
 pub fn peer(socket: i32) -> Result<(u32, u32)> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
@@ -255,7 +255,8 @@ pub fn peer(socket: i32) -> Result<(u32, u32)> {
     check_done(unsafe {
         libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut peer).cast(), &raw mut length)
     })?;
-    Ok((peer.uid, peer.gid))
+    // Of a socket without another end the host knows nobody.
+    if peer.uid == u32::MAX { Err(Failure::Host(libc::EINVAL)) } else { Ok((peer.uid, peer.gid)) }
 }
 
 /// Waits for what an array of `pollfd` asks for; how many have something.
