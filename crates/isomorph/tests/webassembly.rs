@@ -71,7 +71,7 @@ fn each_kind_of_file_has_its_machine() {
     std::fs::write(path("script"), "#!/bin/sh\n").unwrap();
     fails(&["run", "./script"], "script");
     fails(&["run", "--invoke", "f", "./script"], "are for WebAssembly");
-    fails(&["run", "--invoke", "x", "debian"], "for WebAssembly programs");
+    fails(&["run", "--invoke", "x", "debian"], "are for programs, not for a machine");
 }
 
 #[test]
