@@ -41,7 +41,7 @@ pub(super) fn verify(thread: &mut Thread, class: Meta<Class>) -> Result<()> {
 /// Verifies what a class is, or will be when it is redefined.
 ///
 /// # Errors
-/// As [`verify`].
+/// As [`verify()`].
 pub(super) fn verify_file(thread: &mut Thread, class: Meta<Class>, bytes: &[u8]) -> Result<()> {
     if (class.trusted && !VERIFIES_ALL.load(Ordering::Relaxed)) || super::is_magic(class) {
         return Ok(());
