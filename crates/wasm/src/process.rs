@@ -10,8 +10,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use machine::clock::Clock;
 use machine::lifecycle::{Asked, Driven, Life, Machine, State, Stats, StopReason};
@@ -28,6 +30,9 @@ use crate::snapshot;
 use crate::trap::{self, End};
 use crate::wasi::{self, ComponentState};
 
+/// How often a guest is made to yield while a verb waits for its driver.
+const NUDGE: Duration = Duration::from_micros(100);
+
 /// A snapshot that is waited for: where to, and whom to tell.
 type Wanted = (PathBuf, sync_channel::Sender<Result<(), String>>);
 
@@ -39,6 +44,9 @@ struct Shared {
     /// Who waits for a snapshot. None when there will be none: the call has ended, or the program was not loaded for it.
     snapshots: Mutex<Option<Vec<Wanted>>>,
     life: Life,
+    /// Verbs that were handed to the driver, and those of them that it has taken.
+    handed: AtomicU64,
+    taken: AtomicU64,
 }
 
 impl Shared {
@@ -74,6 +82,8 @@ impl Process {
             cpu_time: CpuTime::new(settings.cpu_time),
             snapshots: Mutex::new(program.exposed.is_some().then(Vec::new)),
             life: Life::default(),
+            handed: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
         });
         shared.clock.pause();
         let thread = {
@@ -110,8 +120,13 @@ impl Driven for Process {
     }
 
     fn hand(&self, asked: Asked) -> bool {
+        let number = self.shared.handed.fetch_add(1, Ordering::SeqCst) + 1;
         let handed = self.verbs.send(asked).is_ok();
-        self.shared.engine.increment_epoch();
+        // A guest that goes on after a yield looks for the next epoch from then on: one that begins just before is lost on it.
+        while handed && !self.verbs.is_closed() && self.shared.taken.load(Ordering::SeqCst) < number {
+            self.shared.engine.increment_epoch();
+            thread::sleep(NUDGE);
+        }
         handed
     }
 
@@ -152,6 +167,7 @@ fn drive(
                 biased;
                 command = commands.recv() => {
                     let Some(asked) = command else { return StopReason::Requested };
+                    shared.taken.fetch_add(1, Ordering::SeqCst);
                     shared.life.obey(asked, |_, next| {
                         match next {
                             State::Running => shared.clock.resume(),

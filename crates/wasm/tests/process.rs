@@ -76,6 +76,18 @@ fn an_endless_loop_is_paused_resumed_and_stopped() {
 }
 
 #[test]
+fn an_endless_loop_is_held_however_soon_it_is_asked() {
+    let process = Process::new(program(ENDLESS), settings()).unwrap();
+    process.start().unwrap();
+    for _ in 0..20_000 {
+        process.pause().unwrap();
+        process.resume().unwrap();
+    }
+    process.stop().unwrap();
+    assert_eq!(process.wait(), StopReason::Requested);
+}
+
+#[test]
 fn processor_time_is_limited() {
     let begin = Instant::now();
     let limited = Settings { cpu_time: Some(Duration::from_millis(100)), ..settings() };
