@@ -79,7 +79,7 @@ fn an_endless_loop_is_paused_resumed_and_stopped() {
 fn an_endless_loop_is_held_however_soon_it_is_asked() {
     let process = Process::new(program(ENDLESS), settings()).unwrap();
     process.start().unwrap();
-    for _ in 0..20_000 {
+    for _ in 0..10_000 {
         process.pause().unwrap();
         process.resume().unwrap();
     }
