@@ -21,7 +21,7 @@ use crate::disks::{DiskArgument, open_all};
 use crate::home::{Home, MachineDirectory, RECORD_VERSION, Record};
 use crate::images;
 use crate::progress::{Bar, Unit};
-use crate::system::{Monitor, SystemMachine};
+use crate::system::{self, Monitor, SystemMachine};
 use crate::wiring::{Wiring, guest_file, guest_of, mac};
 use crate::x86_64;
 
@@ -186,7 +186,7 @@ fn run_guest(args: &RunArgs, guest: Guest, place: Place) -> Result<ExitCode> {
         Description::new("riscv64", guest_of(args)),
         Arc::clone(&monitor) as Arc<dyn Controlled>,
     )?;
-    board.start()?;
+    system::start(&*board)?;
     forget_text();
     let reason = board.wait();
     session.end();

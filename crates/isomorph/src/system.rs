@@ -224,6 +224,17 @@ impl Control for Monitor {
     }
 }
 
+/// Starts a machine, unless it was ended meanwhile: its terminal takes keys, and its control socket verbs, before it runs.
+///
+/// # Errors
+/// It runs already.
+pub fn start(machine: &dyn Machine) -> Result<(), IllegalTransition> {
+    match machine.start() {
+        Err(IllegalTransition { state: State::Stopped, .. }) => Ok(()),
+        started => started,
+    }
+}
+
 /// Acts on this process's signals until it ends.
 fn watch_signals(monitor: &Arc<Monitor>, console: Option<Arc<Console>>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGTSTP, SIGCONT])?;

@@ -26,7 +26,7 @@ use crate::control::{Controlled, Description, Place, Session, resident_bytes};
 use crate::debugging::{RunStats, finish_trace};
 use crate::disks::{DiskArgument, open_all};
 use crate::size::MemorySize;
-use crate::system::{Monitor, SystemMachine};
+use crate::system::{self, Monitor, SystemMachine};
 use crate::wiring::{Wiring, guest_of, mac};
 
 /// What images for such machines are of.
@@ -302,7 +302,7 @@ fn start(
         board.set_tracer(Some(Arc::clone(trace) as _));
     }
     let debugger = args.debug.serve(Arc::new(System::new(Arc::clone(&board))))?;
-    board.start()?;
+    system::start(&*board)?;
     forget_text();
     let reason = board.wait();
     session.end();
