@@ -3,11 +3,13 @@
 mod guest;
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use guest::{Session, kernel};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, tcgetattr};
@@ -33,12 +35,18 @@ impl Terminal {
     }
 
     fn start(&self, code: &[u8]) -> Session {
+        self.start_with(code, &[])
+    }
+
+    fn start_with(&self, code: &[u8], flags: &[String]) -> Session {
         let path: PathBuf = self.home.path().join("Image");
         fs::write(&path, kernel::image(code)).unwrap();
         let mut command = guest::isomorph();
         command
             .env("ISOMORPH_HOME", self.home.path())
-            .args(["run", "--no-network", "--memory", "64M", "--kernel"])
+            .args(["run", "--no-network", "--memory", "64M"])
+            .args(flags)
+            .arg("--kernel")
             .arg(path);
         Session::start_on_terminal(&mut command, &self.master, &self.line)
     }
@@ -146,6 +154,23 @@ fn a_guest_that_never_speaks_can_be_ended() {
     session.expect("isomorph> ", SOON);
     session.send("quit\r");
     assert_eq!(session.wait(SOON).code(), Some(0));
+    terminal.assert_restored();
+}
+
+/// The trace goes to a pipe, so that the machine does not begin before somebody reads it.
+#[test]
+fn a_machine_that_has_not_begun_can_be_ended() {
+    let terminal = Terminal::new();
+    let pipe = terminal.home.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let mut session = terminal.start_with(&kernel::spin(), &[format!("--trace={}", pipe.display())]);
+    session.send("\x1d");
+    session.expect("isomorph> ", SOON);
+    session.send("quit\r");
+    session.expect("ended", SOON);
+    let mut trace = String::new();
+    File::open(pipe).unwrap().read_to_string(&mut trace).unwrap();
+    assert_eq!((session.wait(SOON).code(), trace.as_str()), (Some(0), ""), "{}", session.text());
     terminal.assert_restored();
 }
 
