@@ -19,8 +19,7 @@ use crate::handle::{Global, Handle};
 use crate::interpreter;
 use crate::jni;
 use crate::known;
-use crate::link::redefine;
-use crate::link::{self};
+use crate::link::{self, redefine};
 use crate::loader::{self, LoaderData};
 use crate::metadata::Class;
 use crate::object::Reference;
@@ -257,11 +256,11 @@ pub(crate) struct Offer {
     pub domain: Option<Handle>,
 }
 
-/// What transformers have made of a class file.
-#[derive(Debug, Default)]
+/// What a class is made of.
+#[derive(Debug)]
 pub(crate) struct Transformed {
-    /// What the class is to be made of; `None`: what was offered.
-    pub file: Option<Vec<u8>>,
+    /// The class file.
+    pub file: Vec<u8>,
     /// What transformers of [`Kind::Again`] got, if they have changed it.
     before: Option<Vec<u8>>,
 }
@@ -269,8 +268,10 @@ pub(crate) struct Transformed {
 impl Transformed {
     /// Notes what a class was made of, so that it can be transformed again.
     pub(crate) fn keep(self, class: Meta<Class>) {
+        // The file of a class of the library is not kept with the class: what the loader finds again is what it was at first.
+        let before = self.before.or_else(|| class.trusted.then_some(self.file));
         let mut files = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.before {
+        match before {
             Some(before) => drop(files.insert(class.offset(), before)),
             None => drop(files.remove(&class.offset())),
         }
@@ -282,18 +283,18 @@ pub(crate) fn forget(is_dead: impl Fn(u32) -> bool) {
     BEFORE.lock().unwrap_or_else(PoisonError::into_inner).retain(|&class, _| !is_dead(class));
 }
 
-/// Lets all transformers see a class file. `None` if there are none.
+/// Lets all transformers see a class file. `None` if none changes it.
 #[inline]
 pub(crate) fn transform(thread: &mut Thread, offer: Offer, bytes: &[u8]) -> Option<Transformed> {
-    IS_ANY.load(Ordering::Acquire).then(|| transform_by_all(thread, offer, bytes))
+    if IS_ANY.load(Ordering::Acquire) { transform_by_all(thread, offer, bytes) } else { None }
 }
 
-fn transform_by_all(thread: &mut Thread, offer: Offer, bytes: &[u8]) -> Transformed {
+fn transform_by_all(thread: &mut Thread, offer: Offer, bytes: &[u8]) -> Option<Transformed> {
     let first = transform_by(thread, offer, bytes, Kind::Plain);
     let again = transform_by(thread, offer, first.as_deref().unwrap_or(bytes), Kind::Again);
     match again {
-        Some(file) => Transformed { file: Some(file), before: Some(first.unwrap_or_else(|| bytes.to_vec())) },
-        None => Transformed { file: first, before: None },
+        Some(file) => Some(Transformed { file, before: Some(first.unwrap_or_else(|| bytes.to_vec())) }),
+        None => first.map(|file| Transformed { file, before: None }),
     }
 }
 
@@ -369,33 +370,24 @@ fn refuse_unmodifiable(thread: &mut Thread, class: Meta<Class>) -> Result<()> {
 pub(crate) fn redefine(thread: &mut Thread, classes: Vec<(Meta<Class>, Vec<u8>)>) -> Result<()> {
     allow(thread)?;
     let mut versions = Vec::with_capacity(classes.len());
-    let mut seen = Vec::with_capacity(classes.len());
     for (class, file) in classes {
         if file.is_empty() {
             return Err(exceptions::throw_plain(thread, "java/lang/ClassFormatError"));
         }
         refuse_unmodifiable(thread, class)?;
-        let mut transformed = thread.scope(|thread| {
+        let transformed = thread.scope(|thread| {
             let offer = offer_of(thread, class);
-            transform(thread, offer, &file).unwrap_or_default()
+            transform(thread, offer, &file)
         });
-        // The files of the library's own classes are not kept with the class.
-        if class.trusted && transformed.before.is_none() {
-            transformed.before = Some(transformed.file.clone().unwrap_or_else(|| file.clone()));
-        }
-        versions.push((class, transformed.file.take().unwrap_or(file)));
-        seen.push((class, transformed));
+        versions.push((class, transformed.unwrap_or(Transformed { file, before: None })));
     }
-    redefine::redefine(thread, &versions)?;
-    seen.into_iter().for_each(|(class, transformed)| transformed.keep(class));
-    Ok(())
+    install(thread, versions)
 }
 
 /// Has the transformers of [`Kind::Again`] see the files of classes again, and gives the classes what they make of these.
 pub(crate) fn retransform(thread: &mut Thread, classes: &[Meta<Class>]) -> Result<()> {
     allow(thread)?;
     let mut versions = Vec::with_capacity(classes.len());
-    let mut seen = Vec::with_capacity(classes.len());
     for &class in classes {
         refuse_unmodifiable(thread, class)?;
         let Some(file) = file_of(class) else {
@@ -405,17 +397,18 @@ pub(crate) fn retransform(thread: &mut Thread, classes: &[Meta<Class>]) -> Resul
             let offer = offer_of(thread, class);
             transform_by(thread, offer, &file, Kind::Again)
         });
-        let (version, before) = match changed {
-            Some(changed) => (changed, Some(file)),
-            None => (file, None),
+        let transformed = match changed {
+            Some(changed) => Transformed { file: changed, before: Some(file) },
+            None => Transformed { file, before: None },
         };
-        // What plain transformers or a redefinition had made of it is not what the loader finds again.
-        let before = before.or_else(|| class.trusted.then(|| version.clone()));
-        versions.push((class, version));
-        seen.push((class, Transformed { file: None, before }));
+        versions.push((class, transformed));
     }
-    redefine::redefine(thread, &versions)?;
-    seen.into_iter().for_each(|(class, transformed)| transformed.keep(class));
+    install(thread, versions)
+}
+
+fn install(thread: &mut Thread, versions: Vec<(Meta<Class>, Transformed)>) -> Result<()> {
+    redefine::redefine(thread, versions.iter().map(|(class, version)| (*class, version.file.as_slice())))?;
+    versions.into_iter().for_each(|(class, version)| version.keep(class));
     Ok(())
 }
 

@@ -105,12 +105,11 @@ pub fn define(
     crate::roots::make_metadata_room(thread, bytes.len(), data.is_boot() && definition.hidden.is_none())?;
     if definition.hidden.is_none() {
         let Definition { name, protection_domain: domain, .. } = definition;
-        let Some(mut transformed) = agent::transform(thread, Offer { data, name, redefined: None, domain }, bytes)
-        else {
+        let offer = Offer { data, name, redefined: None, domain };
+        let Some(transformed) = agent::transform(thread, offer, bytes) else {
             return define_in(thread, data, data, bytes, definition);
         };
-        let file = transformed.file.take();
-        let class = define_in(thread, data, data, file.as_deref().unwrap_or(bytes), definition)?;
+        let class = define_in(thread, data, data, &transformed.file, definition)?;
         transformed.keep(class);
         return Ok(class);
     }

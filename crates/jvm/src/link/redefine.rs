@@ -44,11 +44,8 @@ pub(crate) fn is_modifiable(class: Meta<Class>) -> bool {
 /// # Errors
 /// What the file would throw when it is loaded and verified; `UnsupportedOperationException` if it differs from the class in more than the code of methods,
 /// constants and attributes; `UnmodifiableClassException`.
-pub(crate) fn redefine(thread: &mut Thread, classes: &[(Meta<Class>, Vec<u8>)]) -> Result<()> {
-    let mut versions = Vec::with_capacity(classes.len());
-    for (class, file) in classes {
-        versions.push(prepare(thread, *class, file)?);
-    }
+pub(crate) fn redefine<'f>(thread: &mut Thread, classes: impl Iterator<Item = (Meta<Class>, &'f [u8])>) -> Result<()> {
+    let versions: Vec<Version> = classes.map(|(class, file)| prepare(thread, class, file)).collect::<Result<_>>()?;
     thread.control.clone().stop_world(|| versions.iter().for_each(install));
     Ok(())
 }
