@@ -84,6 +84,11 @@ const NEEDS: [Need; 28] = [
         why: "the class library, and the other implementation that Java programs are compared with",
     },
     Need {
+        what: "/usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf",
+        packages: &["fonts-dejavu-core", "fontconfig"],
+        why: "the letters that Java programs draw",
+    },
+    Need {
         what: "/usr/share/java/commons-lang3.jar",
         packages: &["libcommons-lang3-java"],
         why: "classes to verify and run",

@@ -291,6 +291,30 @@ fn native_code_and_internals_are_out_of_reach() {
     assert_eq!(world.tries(&["--allow-all".into()], [way, secret, "run=true".into()]), ["loaded", "6", "0"]);
 }
 
+/// What draws is in the JDK's own libraries, which only a trusted program gets; pictures as such are Java.
+#[test]
+fn pictures_are_drawn_by_native_code() {
+    let world = World::new();
+    let source = "import java.awt.image.BufferedImage;
+        public class Picture {
+            public static void main(String[] args) {
+                BufferedImage image = new BufferedImage(9, 9, BufferedImage.TYPE_INT_RGB);
+                image.setRGB(4, 4, 0x123456);
+                System.out.println(Integer.toHexString(image.getRGB(4, 4)) + new java.awt.Rectangle(1, 2).getSize());
+                image.createGraphics().fillOval(0, 0, 9, 9);
+                System.out.println(Integer.toHexString(image.getRGB(4, 4)));
+            }
+        }";
+    fs::write(world.at("Picture.java"), source).unwrap();
+    succeed(Command::new("javac").arg("-d").arg(&world.root).arg(world.at("Picture.java")));
+    let run = |flags: &[&str]| isomorph().arg("run").args(flags).arg(world.at("Picture.class")).output().unwrap();
+    let (refused, allowed) = (run(&[]), run(&["--allow-all"]));
+    let pure = "ff123456java.awt.Dimension[width=1,height=2]\n";
+    assert_eq!((text(&refused.stdout).as_str(), refused.status.code()), (pure, Some(1)), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("is not allowed; start with --allow-all"), "{}", text(&refused.stderr));
+    assert_eq!(text(&allowed.stdout), format!("{pure}ffffffff\n"), "{}", text(&allowed.stderr));
+}
+
 /// An agent could give the class library other code, which nobody verifies.
 #[test]
 fn agents_are_out_of_reach() {

@@ -1,4 +1,6 @@
-//! Programs in C that start a virtual machine: the functions of JNI's invocation interface (chapter 5 of its specification) that `libjvm.so` offers.
+//! The functions of JNI's invocation interface (chapter 5 of its specification), by their names.
+//!
+//! `libjvm.so` offers them to programs in C that start a virtual machine, and the command to libraries in C that ask which there are.
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -35,21 +37,25 @@ pub struct StartArguments {
     ignores_unknown: u8,
 }
 
-/// `JNI_GetDefaultJavaVMInitArgs`
+/// Tells whether a version of the interface is known.
 ///
 /// # Safety
 /// `arguments` is null or leads to `JavaVMInitArgs`.
-pub unsafe fn default_arguments(arguments: *mut StartArguments) -> i32 {
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "the name that the specification gives")]
+pub unsafe extern "C" fn JNI_GetDefaultJavaVMInitArgs(arguments: *mut StartArguments) -> i32 {
     // SAFETY: the caller's promise; older versions have more fields behind the first one, which is all that is read.
     let version = unsafe { arguments.cast::<i32>().as_ref() }.copied();
     if version.is_some_and(|version| invocation::is_known(version) && version != VERSION_1_1) { OK } else { ERROR }
 }
 
-/// `JNI_GetCreatedJavaVMs`
+/// Tells which virtual machines there are: how many, and `room` of them at most.
 ///
 /// # Safety
 /// `vms` has room for so many, `count` is null or leads to a number.
-pub unsafe fn created(vms: *mut *const c_void, room: i32, count: *mut i32) -> i32 {
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "the name that the specification gives")]
+pub unsafe extern "C" fn JNI_GetCreatedJavaVMs(vms: *mut *const c_void, room: i32, count: *mut i32) -> i32 {
     let ready = invocation::ready();
     // SAFETY: the caller's promise.
     unsafe {
@@ -63,13 +69,19 @@ pub unsafe fn created(vms: *mut *const c_void, room: i32, count: *mut i32) -> i3
     OK
 }
 
-/// `JNI_CreateJavaVM`: starts a virtual machine, as whose main thread the calling one is attached.
+/// Starts a virtual machine, as whose main thread the calling one is attached. There is one in a process.
 ///
 /// The start itself runs on a thread with a stack of its own, since that of the caller may be small.
 ///
 /// # Safety
 /// The pointers are to what the specification says; the arguments are there until it returns.
-pub unsafe fn create(vm: *mut *const c_void, env: *mut *mut c_void, arguments: *const StartArguments) -> i32 {
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "the name that the specification gives")]
+pub unsafe extern "C" fn JNI_CreateJavaVM(
+    vm: *mut *const c_void,
+    env: *mut *mut c_void,
+    arguments: *const StartArguments,
+) -> i32 {
     if let Err(number) = invocation::claim() {
         return number;
     }
@@ -108,7 +120,7 @@ unsafe fn start(arguments: &StartArguments) -> Result<*mut c_void, i32> {
     });
     // The functions that a program may give for ending and printing are for virtual machines that end the process by themselves.
     let words = words.filter(|word| !matches!(word.as_str(), "vfprintf" | "exit" | "abort")).collect();
-    let home = libraries::containing((create as *const ()).addr())
+    let home = libraries::containing((JNI_CreateJavaVM as *const ()).addr())
         .and_then(|library| library.ancestors().nth(3).map(std::path::Path::to_path_buf));
     let options = options::for_library(words, arguments.ignores_unknown != 0, home).map_err(|error| {
         error.print();

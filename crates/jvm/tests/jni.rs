@@ -26,7 +26,8 @@ fn compiled(program: &str, library: &str) -> tempfile::TempDir {
     assert!(compiled.status.success(), "{}", text(&compiled.stderr));
     let java = run(Command::new("java").args(["-XshowSettings:properties", "-version"]));
     let home = text(&java.stderr).lines().find_map(|line| line.trim().strip_prefix("java.home = ").map(PathBuf::from));
-    let headers = home.expect("java says where it is").join("include");
+    let home = home.expect("java says where it is");
+    let headers = home.join("include");
     let compiled = run(Command::new("gcc")
         .args(["-w", "-shared", "-fPIC", "-O1", "-pthread", "-I"])
         .arg(&headers)
@@ -34,7 +35,11 @@ fn compiled(program: &str, library: &str) -> tempfile::TempDir {
         .arg(headers.join("linux"))
         .arg("-o")
         .arg(folder.path().join(format!("lib{library}.so")))
-        .arg(sources.join(format!("c/{library}.c"))));
+        .arg(sources.join(format!("c/{library}.c")))
+        .arg("-Wl,--no-as-needed")
+        .arg("-L")
+        .arg(home.join("lib/server"))
+        .arg("-ljvm"));
     assert!(compiled.status.success(), "{}", text(&compiled.stderr));
     folder
 }

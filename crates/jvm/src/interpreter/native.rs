@@ -12,6 +12,7 @@ use crate::metadata::{Entry, Method};
 use crate::monitor;
 use crate::natives;
 use crate::object::Reference;
+use crate::services;
 use crate::thread::{Result, Thread};
 
 /// The arguments of a native method, receiver first: slots of its frame, where the collector updates them. A `long` or `double` takes two.
@@ -97,16 +98,26 @@ pub(super) fn call_native(thread: &mut Thread, method: Meta<Method>, base: *mut 
 /// Finds the function of a native method: by its name, or by the one that it had before agents put prefixes to it.
 fn link_function(thread: &mut Thread, method: Meta<Method>) -> Result<()> {
     for name in agent::original_names(method.name.bytes()) {
-        if let Some(function) = natives::find(method, name) {
+        let mut function = natives::find(method, name);
+        if function.is_none() {
+            if jni::find(thread, method, name)? {
+                return Ok(());
+            }
+            function = natives::sets_up(method, name).then_some(natives::nothing as Function);
+        }
+        if let Some(function) = function {
             method.native.store(function as usize, Ordering::Release);
             method.set_entry(Entry::Native);
             return Ok(());
         }
-        if jni::find(thread, method, name)? {
-            return Ok(());
-        }
     }
-    let text = crate::link::method_text(method.class, method.name, method.descriptor);
+    let mut text = crate::link::method_text(method.class, method.name, method.descriptor);
+    // It may be in a library of the JDK that was not loaded.
+    if method.class.trusted
+        && let Err(refusal) = services::allow_native_code("that has it")
+    {
+        text = format!("{text}: {refusal}");
+    }
     Err(exceptions::throw(thread, "java/lang/UnsatisfiedLinkError", text))
 }
 

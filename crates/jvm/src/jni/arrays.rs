@@ -204,12 +204,13 @@ arrays! {
 
 /// The elements where they are. The thread stays running until they are released, so that no collection begins: it must not wait for another thread meanwhile.
 pub(super) extern "C" fn critical(env: Env, object: Object, is_copy: *mut Boolean) -> *mut c_void {
-    running(env, std::ptr::null_mut(), |thread| {
-        let array = array(thread, object)?;
+    // Several may be held at once.
+    with_pending(env, |thread| {
+        let Ok(array) = array(thread, object) else { return std::ptr::null_mut() };
         // SAFETY: the environment is this thread's.
         unsafe { state(env) }.critical += 1;
         tell(is_copy, false);
-        Ok(address::<u8>(array, 0).cast())
+        address::<u8>(array, 0).cast()
     })
 }
 

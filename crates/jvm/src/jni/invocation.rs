@@ -63,7 +63,7 @@ fn current() -> Option<&'static mut Thread> {
     Thread::is_attached().then(|| unsafe { Thread::current() })
 }
 
-extern "C" fn environment(_: Vm, to: *mut Env, version: Int) -> Int {
+pub(super) extern "C" fn environment(_: Vm, to: *mut Env, version: Int) -> Int {
     let Some(thread) = current() else {
         // SAFETY: C code passes where it wants it.
         unsafe { to.write(std::ptr::null_mut()) };

@@ -28,6 +28,7 @@ mod downcall;
 mod environment;
 mod errors;
 mod fields;
+mod helpers;
 pub(crate) mod invocation;
 mod memory;
 mod natives;

@@ -86,23 +86,33 @@ pub(super) extern "C" fn new_utf(env: Env, bytes: *const c_char) -> Object {
     })
 }
 
-fn utf(thread: &mut Thread, object: Object) -> Result<Vec<u8>> {
-    Ok(classfile::mutf8::encode(strings::units(string(thread, object)?)))
-}
-
 pub(super) extern "C" fn utf_length(env: Env, object: Object) -> Int {
-    running(env, 0, |thread| Ok(Int::try_from(utf(thread, object)?.len()).unwrap_or(Int::MAX)))
+    running(env, 0, |thread| {
+        let bytes = classfile::mutf8::encode(strings::units(string(thread, object)?));
+        Ok(Int::try_from(bytes.len()).unwrap_or(Int::MAX))
+    })
 }
 
-pub(super) extern "C" fn utf_chars(env: Env, object: Object, is_copy: *mut Boolean) -> *const c_char {
+/// A copy of a string's text, encoded and with a NUL behind it.
+pub(super) fn copied_text(
+    env: Env,
+    object: Object,
+    is_copy: *mut Boolean,
+    encode: impl FnOnce(Vec<u16>) -> Vec<u8>,
+) -> *const c_char {
     running(env, std::ptr::null(), |thread| {
-        if is_empty_shell(string(thread, object)?) {
+        let string = string(thread, object)?;
+        if is_empty_shell(string) {
             return Ok(std::ptr::null());
         }
-        let mut bytes = utf(thread, object)?;
+        let mut bytes = encode(strings::units(string));
         bytes.push(0);
         copied(thread, &bytes, is_copy, memory::Origin::Text).map(|copy| copy.cast_const().cast())
     })
+}
+
+pub(super) extern "C" fn utf_chars(env: Env, object: Object, is_copy: *mut Boolean) -> *const c_char {
+    copied_text(env, object, is_copy, classfile::mutf8::encode)
 }
 
 pub(super) extern "C" fn release_utf_chars(_: Env, _: Object, chars: *const c_char) {

@@ -94,8 +94,10 @@ impl Source for *const u64 {
 
 /// A function with variable arguments, which calls the one that takes them as a list.
 macro_rules! variadic {
-    ($name:ident, $target:path, $fixed:literal arguments, list in $list:literal) => {
+    ($(#[$attribute:meta])* $name:ident, $target:path, $fixed:literal arguments, list in $list:literal) => {
+        $(#[$attribute])*
         #[unsafe(naked)]
+        #[allow(non_snake_case, reason = "some are known by a name of C code")]
         pub(in crate::jni) unsafe extern "C" fn $name() {
             std::arch::naked_asm!(
                 "sub rsp, 216",

@@ -9,6 +9,7 @@ use crate::jni;
 use crate::link::{self, Definition};
 use crate::loader;
 use crate::object::Reference;
+use crate::services;
 use crate::strings;
 use crate::thread::{Result, Thread};
 
@@ -146,7 +147,7 @@ fn directives(thread: &mut Thread, _: Arguments) -> Result<u64> {
     Ok(object.slot())
 }
 
-/// The JDK's own libraries that programs of java.base load, which are part of the virtual machine; a class library may come without their files.
+/// The JDK's own libraries whose natives are part of the virtual machine; a class library may come without their files.
 const BUILT_IN: [&str; 14] = [
     "attach",
     "extnet",
@@ -164,13 +165,14 @@ const BUILT_IN: [&str; 14] = [
     "zip",
 ];
 
-/// The same, and whatever else is in the folder of the JDK.
+/// The same, and for a program that may not load libraries whatever else is in the folder of the JDK: classes go on without, until they call into it.
 fn built_in(_: &mut Thread, arguments: Arguments) -> Result<u64> {
     let name = strings::text(arguments.reference(0));
     let own = name.strip_prefix("lib").and_then(|name| name.strip_suffix(".so"));
-    let home = bootstrap::properties().iter().find(|(name, _)| name == "java.home");
+    let home = || bootstrap::properties().iter().find(|(name, _)| name == "java.home");
     let ours = own.is_some_and(|own| BUILT_IN.contains(&own))
-        || home.is_some_and(|(_, home)| std::path::Path::new(home).join("lib").join(name).is_file());
+        || services::allow_native_code(&name).is_err()
+            && home().is_some_and(|(_, home)| std::path::Path::new(home).join("lib").join(name).is_file());
     Ok(if ours { arguments.slot(0) } else { 0 })
 }
 

@@ -60,6 +60,7 @@ use std::sync::LazyLock;
 
 use crate::arena::Meta;
 pub(crate) use crate::interpreter::{Arguments, Function};
+use crate::link;
 use crate::metadata::Method;
 use crate::thread::{Result, Thread};
 
@@ -136,9 +137,15 @@ pub(crate) fn find(method: Meta<Method>, name: &[u8]) -> Option<Function> {
             return Some(function);
         }
     }
-    // Where HotSpot binds natives and looks up fields; here both are found when they are first used.
-    let sets_up = matches!(name, b"registerNatives" | b"initIDs" | b"initNative");
-    (sets_up && method.class.trusted && method.descriptor.bytes() == b"()V").then_some(nothing as Function)
+    let own = || link::module_name(method.class).is_none_or(|module| module == "java.base");
+    (sets_up(method, name) && own()).then_some(nothing as Function)
+}
+
+/// Whether a native is one in which HotSpot binds others and looks up fields: here both are found when they are first used, so that where no library has it
+/// there is nothing to do.
+pub(crate) fn sets_up(method: Meta<Method>, name: &[u8]) -> bool {
+    let named = matches!(name, b"registerNatives" | b"initIDs" | b"initNative");
+    named && method.class.trusted && method.descriptor.bytes() == b"()V"
 }
 
 /// A native that does nothing.

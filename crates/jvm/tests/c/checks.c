@@ -28,6 +28,16 @@ JNIEXPORT jstring JNICALL Java_Jni_version(JNIEnv *env, jclass type) {
   return (*env)->NewStringUTF(env, text);
 }
 
+/* The library is linked with -ljvm, which is this process. */
+JNIEXPORT jint JNICALL Java_Jni_machines(JNIEnv *env, jclass type) {
+    JavaVM *own, *found = NULL;
+    jsize count = 0;
+    (*env)->GetJavaVM(env, &own);
+    JNI_GetCreatedJavaVMs(&found, 1, &count);
+    JavaVMInitArgs arguments = {JNI_VERSION_10};
+    return count * 100 + (found == own) * 10 + (JNI_GetDefaultJavaVMInitArgs(&arguments) == JNI_OK);
+}
+
 JNIEXPORT jint JNICALL Java_Jni_many(JNIEnv *env, jclass type, jint a, jlong b, jfloat c, jdouble d, jbyte e, jshort f, jchar g, jboolean h,
     jint i, jint j, jfloat k, jfloat l, jdouble m, jdouble n, jfloat o, jdouble p, jfloat q, jobject r, jlong s) {
   SAY("%d %ld %g %g %d %d %d %d %d %d %g %g %g %g %g %g %g %d %ld", a, (long)b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q,

@@ -44,6 +44,7 @@ public class Jni {
     static abstract class Abstract { }
 
     static native String version();
+    static native int machines();
     static native int many(int a, long b, float c, double d, byte e, short f, char g, boolean h, int i, int j, float k, float l, double m,
         double n, float o, double p, float q, Object r, long s);
     static native boolean returnZ(int bits);
@@ -110,6 +111,7 @@ public class Jni {
         attempt("relative", () -> { System.load("libx.so"); return 0; });
         System.loadLibrary("checks");
         say(version());
+        say(machines());
         say(many(1, 1L << 33, 2.5f, 3.5, (byte) -4, (short) -5, 'z', true, 8, 9, 10.5f, 11.5f, 12.5, 13.5, 14.5f, 15.5, 16.5f, "eighteen", 19L));
         say(returnZ(256) + " " + returnZ(3) + " " + returnB(0x1ff) + " " + (int) returnC(0x12345) + " " + returnS(0x18000));
         say(returnF(2.5) + " " + returnD(1.25f) + " " + returnJ(-1));
