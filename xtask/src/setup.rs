@@ -17,7 +17,7 @@ struct Need {
     why: &'static str,
 }
 
-const NEEDS: [Need; 28] = [
+const NEEDS: [Need; 29] = [
     Need {
         what: "qemu-system-riscv64",
         packages: &["qemu-system-riscv | qemu-system-misc"],
