@@ -20,7 +20,7 @@ use super::references;
 use super::strings;
 use super::variadic::{Source, VaList, variadic};
 use crate::metadata::BasicType;
-use crate::services::locale;
+use crate::services::{self, locale};
 
 /// Throws an exception by the name of its class.
 fn throw(env: Env, class: &CStr, message: Option<&CStr>) {
@@ -37,13 +37,19 @@ fn given<'a>(message: *const c_char) -> Option<&'a CStr> {
     (!message.is_null()).then(|| unsafe { CStr::from_ptr(message) })
 }
 
-/// `jio_snprintf`, `jio_fprintf`: as the C library's.
+// The C library's, whose arguments vary.
+unsafe extern "C" {
+    fn snprintf();
+    fn fprintf();
+}
+
+/// Functions that are the C library's by another name.
 macro_rules! forwarded {
     ($($name:ident to $target:ident;)*) => {$(
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name() {
-            std::arch::naked_asm!("jmp {target}", target = sym libc::$target)
+            std::arch::naked_asm!("jmp {target}", target = sym $target)
         }
     )*};
 }
@@ -80,30 +86,25 @@ extern "C" fn JNU_ThrowByName(env: Env, class: *const c_char, message: *const c_
     throw(env, given(class).unwrap_or_default(), given(message));
 }
 
-/// What the host calls an error; nothing if there was none.
-fn described(error: &io::Error) -> Option<CString> {
-    let number = error.raw_os_error().filter(|&number| number != 0)?;
-    let mut name = [0; 256];
-    // SAFETY: there is so much room, and the answer ends with NUL.
-    unsafe {
-        let told = libc::strerror_r(number, name.as_mut_ptr(), name.len()) == 0;
-        told.then(|| CStr::from_ptr(name.as_ptr()).to_owned())
-    }
+/// What the host calls its last error; nothing if there was none.
+fn last_error() -> Option<CString> {
+    let number = io::Error::last_os_error().raw_os_error().filter(|&number| number != 0)?;
+    CString::new(services::error_text(number)).ok()
 }
 
 /// Throws with the description of the last error of the host; without one, with the message.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case, reason = "the name that C code knows")]
 extern "C" fn JNU_ThrowByNameWithLastError(env: Env, class: *const c_char, message: *const c_char) {
-    let error = io::Error::last_os_error();
-    throw(env, given(class).unwrap_or_default(), described(&error).as_deref().or_else(|| given(message)));
+    let error = last_error();
+    throw(env, given(class).unwrap_or_default(), error.as_deref().or_else(|| given(message)));
 }
 
 /// Throws with the description of the last error of the host and the message in parentheses, or with the one that there is.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case, reason = "the name that C code knows")]
 extern "C" fn JNU_ThrowByNameWithMessageAndLastError(env: Env, class: *const c_char, message: *const c_char) {
-    let error = described(&io::Error::last_os_error());
+    let error = last_error();
     let message = given(message).filter(|message| !message.is_empty());
     let both = error
         .as_deref()
@@ -124,30 +125,39 @@ extern "C" fn JNU_ThrowIOExceptionWithMessageAndLastError(env: Env, message: *co
     JNU_ThrowByNameWithMessageAndLastError(env, c"java/io/IOException".as_ptr(), message);
 }
 
-/// Writes what the host calls an error into a buffer, cut to fit; an error number.
-#[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
-unsafe extern "C" fn getErrorString(error: Int, to: *mut c_char, room: usize) -> Int {
+/// Writes a text into a buffer of C code, cut to fit and with a NUL behind it; how long it is.
+///
+/// # Safety
+/// The buffer has so much room.
+unsafe fn write(text: &CStr, to: *mut c_char, room: usize) -> usize {
     if room == 0 || to.is_null() {
         return 0;
     }
+    let length = text.count_bytes().min(room - 1);
+    // SAFETY: the caller's promise; the text has so many bytes.
+    unsafe {
+        to.copy_from_nonoverlapping(text.as_ptr(), length);
+        to.add(length).write(0);
+    }
+    length
+}
+
+/// Writes what the host calls an error into a buffer; always 0, which is success.
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "the name that C code knows")]
+unsafe extern "C" fn getErrorString(error: Int, to: *mut c_char, room: usize) -> Int {
+    let text = CString::new(services::error_text(error)).unwrap_or_default();
     // SAFETY: C code passes a buffer with so much room.
-    unsafe { libc::strerror_r(error, to, room) }
+    unsafe { write(&text, to, room) };
+    0
 }
 
 /// The same for the last error; how long it is, which is nothing if there was none.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case, reason = "the name that C code knows")]
 unsafe extern "C" fn getLastErrorString(to: *mut c_char, room: usize) -> usize {
-    let error = io::Error::last_os_error().raw_os_error().unwrap_or(0);
-    if error == 0 || room == 0 || to.is_null() {
-        return 0;
-    }
-    // SAFETY: C code passes a buffer with so much room; it ends with NUL then.
-    unsafe {
-        libc::strerror_r(error, to, room);
-        CStr::from_ptr(to).count_bytes()
-    }
+    // SAFETY: C code passes a buffer with so much room.
+    last_error().map_or(0, |text| unsafe { write(&text, to, room) })
 }
 
 /// Whether the host's texts are UTF-8, as everywhere but where the locale says otherwise. The others are taken to have what is in all encodings.
