@@ -175,7 +175,7 @@ fn summary(out: &mut String, record: &Record, style: Style) {
         let computing = record.mean_speed(&engine.name, is_computing);
         let asking = record.mean_speed(&engine.name, asks_host);
         let text = |part: Option<f64>| part.map_or("-".into(), speed);
-        let _ = write!(out, "  {:TITLE$} {:>8}{:>8}", title(&engine.title), text(computing), text(asking));
+        let _ = write!(out, "  {:TITLE$} {:>8}{:>8}  ", title(&engine.title), text(computing), text(asking));
         let _ = writeln!(out, "{}", style.bar(computing.or(asking).unwrap_or(0.0), width, engine).trim_end());
     }
 }

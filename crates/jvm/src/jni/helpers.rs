@@ -227,22 +227,20 @@ fn tell_thrown(env: Env, thrown: *mut Boolean) {
     strings::tell(thrown, errors::check(env) != 0);
 }
 
-/// Calls a method, whose result is a `jvalue`.
+/// Calls a method of a class, or of an object of it; what it returns is a `jvalue`.
 fn call(env: Env, receiver: Option<Object>, class: Object, names: [*const c_char; 2], list: *mut VaList) -> u64 {
     let [name, signature] = names;
     let id = match receiver {
         Some(_) => classes::instance_method(env, class, name, signature),
         None => classes::static_method(env, class, name, signature),
     };
-    references::delete_local(env, class);
     if id.is_null() {
         return 0;
     }
+    let address = |object: Object| object.expose_provenance() as u64;
     match (method(id).returns, receiver) {
-        (BasicType::Reference, Some(object)) => {
-            calls::object::virtual_list(env, object, id, list).expose_provenance() as u64
-        }
-        (BasicType::Reference, None) => calls::object::static_list(env, class, id, list).expose_provenance() as u64,
+        (BasicType::Reference, Some(object)) => address(calls::object::virtual_list(env, object, id, list)),
+        (BasicType::Reference, None) => address(calls::object::static_list(env, class, id, list)),
         (_, Some(object)) => calls::long::virtual_list(env, object, id, list).cast_unsigned(),
         (_, None) => calls::long::static_list(env, class, id, list).cast_unsigned(),
     }
@@ -258,6 +256,7 @@ extern "C" fn call_method(
 ) -> u64 {
     let class = classes::class_of(env, object);
     let result = if class.is_null() { 0 } else { call(env, Some(object), class, [name, signature], list) };
+    references::delete_local(env, class);
     tell_thrown(env, thrown);
     result
 }
@@ -272,6 +271,7 @@ extern "C" fn call_static_method(
 ) -> u64 {
     let class = classes::find(env, class);
     let result = if class.is_null() { 0 } else { call(env, None, class, [name, signature], list) };
+    references::delete_local(env, class);
     tell_thrown(env, thrown);
     result
 }
