@@ -2,6 +2,8 @@
 //!
 //! `libjvm.so` offers them to programs in C that start a virtual machine, and the command to libraries in C that ask which there are.
 
+#![allow(non_snake_case, reason = "the names that the specification gives")]
+
 use std::ffi::{CStr, c_char, c_void};
 
 use crate::bootstrap::{self, StartError};
@@ -42,7 +44,6 @@ pub struct StartArguments {
 /// # Safety
 /// `arguments` is null or leads to `JavaVMInitArgs`.
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that the specification gives")]
 pub unsafe extern "C" fn JNI_GetDefaultJavaVMInitArgs(arguments: *mut StartArguments) -> i32 {
     // SAFETY: the caller's promise; older versions have more fields behind the first one, which is all that is read.
     let version = unsafe { arguments.cast::<i32>().as_ref() }.copied();
@@ -54,7 +55,6 @@ pub unsafe extern "C" fn JNI_GetDefaultJavaVMInitArgs(arguments: *mut StartArgum
 /// # Safety
 /// `vms` has room for so many, `count` is null or leads to a number.
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that the specification gives")]
 pub unsafe extern "C" fn JNI_GetCreatedJavaVMs(vms: *mut *const c_void, room: i32, count: *mut i32) -> i32 {
     let ready = invocation::ready();
     // SAFETY: the caller's promise.
@@ -76,7 +76,6 @@ pub unsafe extern "C" fn JNI_GetCreatedJavaVMs(vms: *mut *const c_void, room: i3
 /// # Safety
 /// The pointers are to what the specification says; the arguments are there until it returns.
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that the specification gives")]
 pub unsafe extern "C" fn JNI_CreateJavaVM(
     vm: *mut *const c_void,
     env: *mut *mut c_void,

@@ -98,13 +98,11 @@ pub(super) fn call_native(thread: &mut Thread, method: Meta<Method>, base: *mut 
 /// Finds the function of a native method: by its name, or by the one that it had before agents put prefixes to it.
 fn link_function(thread: &mut Thread, method: Meta<Method>) -> Result<()> {
     for name in agent::original_names(method.name.bytes()) {
-        let mut function = natives::find(method, name);
-        if function.is_none() {
-            if jni::find(thread, method, name)? {
-                return Ok(());
-            }
-            function = natives::sets_up(method, name).then_some(natives::nothing as Function);
-        }
+        let function = match natives::find(method, name) {
+            None if jni::find(thread, method, name)? => return Ok(()),
+            None => natives::sets_up(method, name).then_some(natives::nothing as Function),
+            found => found,
+        };
         if let Some(function) = function {
             method.native.store(function as usize, Ordering::Release);
             method.set_entry(Entry::Native);

@@ -3,18 +3,18 @@
 //! The natives of java.base are Rust, and that library is never loaded. But those of java.desktop (images, fonts, colours, screens, sound) and of a few small
 //! modules are the JDK's files as they come, whose code calls these. They are seen from outside of the program by how it is linked (`exported.txt`).
 
+#![allow(non_snake_case, reason = "the names that C code knows")]
+
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::io;
 use std::sync::OnceLock;
 
 use super::calls;
-use super::checks::{self, Release};
 use super::classes;
 use super::environment::{Boolean, Env, Int, Object, method};
 use super::errors;
 use super::fields::{self, FieldId};
 use super::invocation::{self, Vm};
-use super::memory;
 use super::natives::text;
 use super::references;
 use super::strings;
@@ -63,8 +63,7 @@ forwarded! {
 macro_rules! throwing {
     ($($name:ident $class:literal;)*) => {$(
         #[unsafe(no_mangle)]
-        #[allow(non_snake_case, reason = "the name that C code knows")]
-        extern "C" fn $name(env: Env, message: *const c_char) {
+                extern "C" fn $name(env: Env, message: *const c_char) {
             throw(env, $class, given(message));
         }
     )*};
@@ -81,7 +80,6 @@ throwing! {
 }
 
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
 extern "C" fn JNU_ThrowByName(env: Env, class: *const c_char, message: *const c_char) {
     throw(env, given(class).unwrap_or_default(), given(message));
 }
@@ -94,7 +92,6 @@ fn last_error() -> Option<CString> {
 
 /// Throws with the description of the last error of the host; without one, with the message.
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
 extern "C" fn JNU_ThrowByNameWithLastError(env: Env, class: *const c_char, message: *const c_char) {
     let error = last_error();
     throw(env, given(class).unwrap_or_default(), error.as_deref().or_else(|| given(message)));
@@ -102,7 +99,6 @@ extern "C" fn JNU_ThrowByNameWithLastError(env: Env, class: *const c_char, messa
 
 /// Throws with the description of the last error of the host and the message in parentheses, or with the one that there is.
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
 extern "C" fn JNU_ThrowByNameWithMessageAndLastError(env: Env, class: *const c_char, message: *const c_char) {
     let error = last_error();
     let message = given(message).filter(|message| !message.is_empty());
@@ -114,13 +110,11 @@ extern "C" fn JNU_ThrowByNameWithMessageAndLastError(env: Env, class: *const c_c
 }
 
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
 extern "C" fn JNU_ThrowIOExceptionWithLastError(env: Env, message: *const c_char) {
     JNU_ThrowByNameWithLastError(env, c"java/io/IOException".as_ptr(), message);
 }
 
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
 extern "C" fn JNU_ThrowIOExceptionWithMessageAndLastError(env: Env, message: *const c_char) {
     JNU_ThrowByNameWithMessageAndLastError(env, c"java/io/IOException".as_ptr(), message);
 }
@@ -144,7 +138,6 @@ unsafe fn write(text: &CStr, to: *mut c_char, room: usize) -> usize {
 
 /// Writes what the host calls an error into a buffer; always 0, which is success.
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
 unsafe extern "C" fn getErrorString(error: Int, to: *mut c_char, room: usize) -> Int {
     let text = CString::new(services::error_text(error)).unwrap_or_default();
     // SAFETY: C code passes a buffer with so much room.
@@ -154,7 +147,6 @@ unsafe extern "C" fn getErrorString(error: Int, to: *mut c_char, room: usize) ->
 
 /// The same for the last error; how long it is, which is nothing if there was none.
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
 unsafe extern "C" fn getLastErrorString(to: *mut c_char, room: usize) -> usize {
     // SAFETY: C code passes a buffer with so much room.
     last_error().map_or(0, |text| unsafe { write(&text, to, room) })
@@ -168,7 +160,6 @@ fn is_utf8() -> bool {
 
 /// A string of a text in the host's encoding.
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
 extern "C" fn JNU_NewStringPlatform(env: Env, bytes: *const c_char) -> Object {
     let bytes = text(bytes);
     let units: Vec<u16> = if is_utf8() {
@@ -181,7 +172,6 @@ extern "C" fn JNU_NewStringPlatform(env: Env, bytes: *const c_char) -> Object {
 
 /// The text of a string in the host's encoding, to be released.
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
 extern "C" fn JNU_GetStringPlatformChars(env: Env, string: Object, is_copy: *mut Boolean) -> *const c_char {
     strings::copied_text(env, string, is_copy, |units| {
         let text = String::from_utf16_lossy(&units);
@@ -194,15 +184,12 @@ extern "C" fn JNU_GetStringPlatformChars(env: Env, string: Object, is_copy: *mut
 }
 
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
-extern "C" fn JNU_ReleaseStringPlatformChars(_: Env, _: Object, chars: *const c_char) {
-    checks::released(chars.cast(), Release::Text);
-    memory::give(chars.cast_mut().cast());
+extern "C" fn JNU_ReleaseStringPlatformChars(env: Env, string: Object, chars: *const c_char) {
+    strings::release_utf_chars(env, string, chars);
 }
 
 /// The environment of this thread; null if it has none.
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
 extern "C" fn JNU_GetEnv(vm: Vm, version: Int) -> *mut c_void {
     let mut env: Env = std::ptr::null_mut();
     invocation::environment(vm, &raw mut env, version);
@@ -211,7 +198,6 @@ extern "C" fn JNU_GetEnv(vm: Vm, version: Int) -> *mut c_void {
 
 /// Whether an object is of a class, by its name: 1 or 0; -1 if there is no such class.
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
 extern "C" fn JNU_IsInstanceOfByName(env: Env, object: Object, class: *const c_char) -> Int {
     let class = classes::find(env, class);
     if class.is_null() {
@@ -289,7 +275,6 @@ extern "C" fn new_object(env: Env, class: *const c_char, signature: *const c_cha
 
 /// The static field of a class, as a `jvalue`.
 #[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "the name that C code knows")]
 extern "C" fn JNU_GetStaticFieldByName(
     env: Env,
     thrown: *mut Boolean,
@@ -344,12 +329,9 @@ extern "C" fn set_field(
 #[allow(clippy::cast_possible_truncation, reason = "a slot has small values in its low bits")]
 fn set_value(env: Env, object: Object, id: FieldId, kind: BasicType, list: &mut *mut VaList) {
     if kind == BasicType::Reference {
-        return fields::object::set(
-            env,
-            object,
-            id,
-            std::ptr::with_exposed_provenance_mut(list.next(BasicType::Long) as usize),
-        );
+        // As C code passed it: a list gives the object itself, for a slot.
+        let value = std::ptr::with_exposed_provenance_mut(list.next(BasicType::Long) as usize);
+        return fields::object::set(env, object, id, value);
     }
     let value = list.next(kind);
     match kind {

@@ -97,7 +97,6 @@ macro_rules! variadic {
     ($(#[$attribute:meta])* $name:ident, $target:path, $fixed:literal arguments, list in $list:literal) => {
         $(#[$attribute])*
         #[unsafe(naked)]
-        #[allow(non_snake_case, reason = "some are known by a name of C code")]
         pub(in crate::jni) unsafe extern "C" fn $name() {
             std::arch::naked_asm!(
                 "sub rsp, 216",
