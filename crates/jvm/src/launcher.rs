@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::allocate;
 use crate::bootstrap::{self, Options, StartError};
 use crate::interpreter;
+use crate::jni::invocation;
 use crate::known;
 use crate::link;
 use crate::loader;
@@ -90,18 +91,9 @@ fn run_main(thread: &mut Thread, mode: Mode, name: &str, arguments: &[String], a
             1
         }
     };
-    finish(thread);
-    status
-}
-
-/// Waits for the other threads, and runs the shutdown hooks.
-fn finish(thread: &mut Thread) {
     natives::threads::end_main(thread);
-    natives::wait_for_others(thread);
-    let shutdown = bootstrap::call_static(thread, "java/lang/Shutdown", "shutdown", "()V", &[]);
-    if shutdown.is_err() {
-        thread.take_exception();
-    }
+    invocation::end(thread);
+    status
 }
 
 /// What is told before the program runs.
@@ -159,7 +151,8 @@ fn tell(thread: &mut Thread, what: &Tell) -> i32 {
     if let Some(object) = thread.object.filter(|_| failed) {
         natives::dispatch_uncaught(thread, object);
     }
-    finish(thread);
+    natives::threads::end_main(thread);
+    invocation::end(thread);
     if failed { 1 } else { status }
 }
 

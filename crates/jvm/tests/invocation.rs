@@ -38,13 +38,16 @@ fn a_program_starts_a_virtual_machine() {
     // The example, which Cargo builds beside the tests.
     let own = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples");
     assert!(own.join("libjvm.so").is_file(), "Cargo builds examples for tests");
-    let host = |libraries: &Path| {
+    let host = |libraries: &Path, how: &[&str]| {
         run(Command::new(&program)
             .arg(format!("-Djava.class.path={}", folder.path().display()))
+            .args(how)
             .env("LD_LIBRARY_PATH", libraries)
             .env("JAVA_HOME", &home))
     };
-    let (expected, ours) = (host(&home.join("lib/server")), host(&own));
-    assert_eq!(text(&ours.stdout), text(&expected.stdout), "{}", text(&ours.stderr));
-    assert_eq!(ours.status.code(), expected.status.code());
+    for how in [&[][..], &["leave"]] {
+        let (expected, ours) = (host(&home.join("lib/server"), how), host(&own, how));
+        assert_eq!(text(&ours.stdout), text(&expected.stdout), "{}", text(&ours.stderr));
+        assert_eq!(ours.status.code(), expected.status.code());
+    }
 }

@@ -64,7 +64,7 @@ fn current() -> Option<&'static mut Thread> {
 }
 
 pub(super) extern "C" fn environment(_: Vm, to: *mut Env, version: Int) -> Int {
-    let Some(thread) = current() else {
+    let Some(thread) = current().filter(|_| !is_over()) else {
         // SAFETY: C code passes where it wants it.
         unsafe { to.write(std::ptr::null_mut()) };
         return DETACHED;
@@ -85,11 +85,34 @@ static STATE: AtomicU8 = AtomicU8::new(NONE);
 const NONE: u8 = 0;
 const STARTING: u8 = 1;
 const READY: u8 = 2;
-const ENDED: u8 = 3;
+/// A Java program ends the process: the virtual machine is there, but not for C code that runs at the process's end.
+const HALTING: u8 = 3;
+const ENDED: u8 = 4;
 
 /// Notes that the virtual machine has started.
 pub(crate) fn set_ready() {
     STATE.store(READY, Ordering::Release);
+}
+
+/// Whether C code has come too late.
+fn is_over() -> bool {
+    matches!(STATE.load(Ordering::Acquire), HALTING | ENDED)
+}
+
+/// Ends the process. What C code has registered for its end runs on this thread, which has no part in the virtual machine any more.
+pub(crate) fn halt(thread: &mut Thread, status: i32) -> ! {
+    STATE.store(HALTING, Ordering::Release);
+    thread.control.enter_safe();
+    std::process::exit(status)
+}
+
+/// Waits until the others are done, and runs the shutdown hooks. The virtual machine has ended then, while the process goes on.
+pub(crate) fn end(thread: &mut Thread) {
+    crate::natives::wait_for_others(thread);
+    if bootstrap::call_static(thread, "java/lang/Shutdown", "shutdown", "()V", &[]).is_err() {
+        thread.take_exception();
+    }
+    STATE.store(ENDED, Ordering::Release);
 }
 
 /// Claims the one place for a virtual machine.
@@ -111,7 +134,7 @@ pub(crate) fn unclaim() {
 
 /// The virtual machine as C code knows it, if there is one.
 pub(crate) fn ready() -> Option<*const c_void> {
-    (STATE.load(Ordering::Acquire) == READY).then(|| vm().cast())
+    matches!(STATE.load(Ordering::Acquire), READY | HALTING).then(|| vm().cast())
 }
 
 /// Makes the current host thread one of the virtual machine's, with C code to go on with; its environment.
@@ -132,6 +155,7 @@ extern "C" fn attach_daemon(_: Vm, to: *mut Env, arguments: *const AttachArgumen
 
 fn attach_as(to: *mut Env, arguments: *const AttachArguments, daemon: bool) -> Int {
     let env = match current() {
+        _ if is_over() => return ERROR,
         Some(thread) => of(thread),
         None => {
             // SAFETY: C code passes null or arguments.
@@ -151,6 +175,9 @@ fn attach_as(to: *mut Env, arguments: *const AttachArguments, daemon: bool) -> I
 }
 
 extern "C" fn detach(_: Vm) -> Int {
+    if is_over() {
+        return ERROR;
+    }
     let Some(thread) = current() else { return OK };
     // A thread that Java code runs on cannot leave.
     if thread.top_frame().is_some() {
@@ -161,16 +188,22 @@ extern "C" fn detach(_: Vm) -> Int {
     OK
 }
 
-/// Waits until the others are done, and runs the shutdown hooks. The process goes on.
+/// Ends the virtual machine; the process goes on. A thread that is none of it is attached for that.
 extern "C" fn destroy(_: Vm) -> Int {
-    let Some(thread) = current() else { return ERROR };
-    thread.control.clone().leave_safe();
-    crate::natives::wait_for_others(thread);
-    let result = bootstrap::call_static(thread, "java/lang/Shutdown", "shutdown", "()V", &[]);
-    if result.is_err() {
-        thread.take_exception();
+    if is_over() {
+        return ERROR;
     }
-    STATE.store(ENDED, Ordering::Release);
+    let thread = match current() {
+        Some(thread) => {
+            thread.control.clone().leave_safe();
+            thread
+        }
+        None => match threads::attach(Some("DestroyJavaVM"), false, || crate::object::Reference::NULL) {
+            Some(thread) => thread,
+            None => return ERROR,
+        },
+    };
+    end(thread);
     thread.control.enter_safe();
     OK
 }

@@ -179,8 +179,8 @@ fn map_library_name(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
     strings::new(thread, &name).map(Reference::slot)
 }
 
-fn halt(_: &mut Thread, arguments: Arguments) -> Result<u64> {
-    std::process::exit(arguments.int(0));
+fn halt(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
+    crate::jni::invocation::halt(thread, arguments.int(0))
 }
 
 /// An array of strings, some of which may be missing.

@@ -1,7 +1,8 @@
-/* Starts a virtual machine, runs a method, fails to start another one, and ends it. */
+/* Starts a virtual machine, runs a method, fails to start another one, and ends it; or a Java method ends the process. */
 #include <jni.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static JavaVM *vm;
@@ -18,6 +19,23 @@ static void *other(void *unused) {
     printf("version %x\n", (*env)->GetVersion(env));
     printf("left %d\n", (*vm)->DetachCurrentThread(vm));
     return NULL;
+}
+
+/* What is left of the virtual machine. */
+static void late(void) {
+    JNIEnv *env;
+    JavaVM *found;
+    jsize count = -1;
+    JavaVMInitArgs arguments = {JNI_VERSION_10, 0, NULL, JNI_TRUE};
+    printf("late: environment %d\n", (*vm)->GetEnv(vm, (void **)&env, JNI_VERSION_10));
+    printf("attached %d\n", (*vm)->AttachCurrentThread(vm, (void **)&env, NULL));
+    printf("attached as daemon %d\n", (*vm)->AttachCurrentThreadAsDaemon(vm, (void **)&env, NULL));
+    printf("left %d\n", (*vm)->DetachCurrentThread(vm));
+    printf("defaults %d\n", JNI_GetDefaultJavaVMInitArgs(&arguments));
+    int told = JNI_GetCreatedJavaVMs(&found, 1, &count);
+    printf("created %d, %d of them\n", told, count);
+    printf("ended %d\n", (*vm)->DestroyJavaVM(vm));
+    printf("made %d\n", JNI_CreateJavaVM(&found, (void **)&env, &arguments));
 }
 
 int main(int count, char **words) {
@@ -41,6 +59,13 @@ int main(int count, char **words) {
     pthread_t thread;
     pthread_create(&thread, NULL, other, NULL);
     pthread_join(thread, NULL);
+    fflush(stdout);
+    atexit(late);
+    if (count > 2) {
+        jmethodID leave = (*env)->GetStaticMethodID(env, hosted, "leave", "(I)V");
+        (*env)->CallStaticVoidMethod(env, hosted, leave, 3);
+    }
+    /* HotSpot tells of no virtual machine any more after this failed, so that it is not tried before leaving. */
     JavaVM *another;
     printf("again %d\n", JNI_CreateJavaVM(&another, (void **)&env, &arguments));
     fflush(stdout);
