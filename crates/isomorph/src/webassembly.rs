@@ -12,7 +12,6 @@ use anyhow::{Context, Result, bail, ensure};
 use machine::clock::Clock;
 use machine::lifecycle::{IllegalTransition, Machine, State, StopReason, Verb};
 use machine::snapshot::is_snapshot;
-use machine::sys::forget_text;
 use signal_hook::consts::{SIGKILL, SIGTERM};
 use wasm::{Cache, Host, Process, Program, Server, ServerControl, Settings};
 
@@ -196,8 +195,6 @@ pub fn run(args: &RunArgs, path: &Path) -> Result<ExitCode> {
         eprintln!("isomorph: serving http://{}/", server.address()?);
         match server.run()? {}
     }
-    // What it took to come here is not what it takes to run.
-    forget_text();
     let host = Host::new(cache()).with_context(of)?;
     let program = if is_snapshot(path) {
         Program::restore(&host, path)
@@ -209,7 +206,6 @@ pub fn run(args: &RunArgs, path: &Path) -> Result<ExitCode> {
     let program = program.with_context(of)?;
     let name = program.name().to_owned();
     let process = Process::new(program, settings)?;
-    forget_text();
     let controllable = Arc::new(Controllable { process, signal: AtomicI32::new(0) });
     let description = Description::new("wasm", path.to_string_lossy());
     let session = Session::begin(place, description, Arc::clone(&controllable) as Arc<dyn Controlled>)?;

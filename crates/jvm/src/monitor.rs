@@ -54,7 +54,10 @@ pub fn wait(thread: &mut Thread, object: Reference, millis: u64) -> Result<()> {
     let timeout = (millis > 0).then(|| Duration::from_millis(millis));
     let wake = thread.waiting(object, |thread| lock::wait(&thread.control.clone(), object, timeout));
     match wake {
-        Ok(Wake::Interrupted) => Err(exceptions::throw_plain(thread, "java/lang/InterruptedException")),
+        Ok(Wake::Interrupted) => {
+            crate::natives::threads::forget_interruption(thread);
+            Err(exceptions::throw_plain(thread, "java/lang/InterruptedException"))
+        }
         Ok(_) => Ok(()),
         Err(_) => Err(not_owner(thread)),
     }

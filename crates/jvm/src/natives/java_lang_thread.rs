@@ -157,18 +157,23 @@ fn sleep(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
         return Err(exceptions::throw(thread, "java/lang/IllegalArgumentException", "timeout value is negative"));
     };
     let control = thread.control.clone();
-    control.show(Status::Sleeping);
-    let interrupted = thread.blocked(|| control.parker.sleep(Duration::from_millis(millis)));
-    control.show(Status::Runnable);
+    // Who is interrupted already does not even seem to sleep.
+    let mut interrupted = control.parker.interrupted.swap(false, Ordering::AcqRel);
+    if !interrupted {
+        control.show(Status::Sleeping);
+        interrupted = thread.blocked(|| control.parker.sleep(Duration::from_millis(millis)));
+        control.show(Status::Runnable);
+    }
     stopped(thread)?;
     if interrupted {
-        clear_field(thread);
+        forget_interruption(thread);
         return Err(exceptions::throw(thread, "java/lang/InterruptedException", "sleep interrupted"));
     }
     Ok(0)
 }
 
-fn clear_field(thread: &Thread) {
+/// An interruption that is thrown is forgotten, also by `java.lang.Thread`.
+pub(crate) fn forget_interruption(thread: &Thread) {
     if let Some(object) = thread.object {
         let offset = known::field(known::thread(), "interrupted", "Z");
         object.get().write(offset, false);

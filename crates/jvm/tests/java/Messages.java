@@ -198,9 +198,53 @@ public class Messages {
             System.out.println(thread.getName() + " " + thread.getState());
         }
         System.out.println(interruption);
+        interrupted();
     }
 
     static volatile String interruption;
+
+    static volatile boolean again;
+
+    /** What may be interrupted. */
+    interface Pause {
+        void run() throws InterruptedException;
+    }
+
+    /** Who is interrupted, before or meanwhile, is told once. */
+    static void interrupted() throws Exception {
+        Object lock = new Object();
+        Pause wait = () -> {
+            synchronized (lock) {
+                lock.wait();
+            }
+        };
+        Pause timed = () -> {
+            synchronized (lock) {
+                lock.wait(1_000_000);
+            }
+        };
+        Pause join = Thread.currentThread()::join;
+        for (Pause pause : new Pause[] {wait, timed, join, () -> Thread.sleep(1_000_000)}) {
+            Thread thread = new Thread(() -> {
+                Thread.currentThread().interrupt();
+                for (int i = 0; i < 2; i++) {
+                    try {
+                        pause.run();
+                    } catch (InterruptedException e) {
+                        System.out.println(e + " " + Thread.currentThread().isInterrupted() + " " + Thread.interrupted());
+                    }
+                    again = true;
+                }
+            });
+            again = false;
+            thread.start();
+            while (!again || !thread.getState().toString().endsWith("WAITING")) {
+                Thread.onSpinWait();
+            }
+            thread.interrupt();
+            thread.join();
+        }
+    }
 
     static void waitFor(Object lock, long millis) {
         synchronized (lock) {

@@ -22,11 +22,12 @@
 //! dropped; the jump cache looks whether a block lives.
 //!
 //! Invariant, on which every [`BlockRef`] and [`Cursor`] relies: a block, once made, is neither moved nor freed before [`BlockCache::clear`], even if it is dropped, and that is
-//! called only where no reference is kept (the interpreter's loop, between blocks).
+//! called only where no reference is kept (the interpreter's loop, between blocks). One that is not kept lives in [`OwnBlock`].
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::mem::MaybeUninit;
 use std::ops::{Deref, RangeInclusive};
 use std::ptr::NonNull;
 
@@ -34,13 +35,14 @@ use machine::address::{PAGE_SHIFT, host_size};
 use machine::memory::code::Maker;
 
 use super::Hart;
+use super::arena::{ALIGNMENT, Arena};
 use super::user::{Code, UserMemory};
 use crate::mmu::tlb::Context;
 
 /// Instructions in a block at most. With four bytes each, offsets inside fit a byte when halved.
 pub(crate) const BLOCK_INSTRUCTIONS_MAX: usize = 62;
-/// Slots kept by one hart before all are dropped: some 80 MiB.
-const SLOTS_MAX: usize = 1 << 22;
+/// Memory for the blocks of one hart before all are dropped.
+const BYTES_MAX: usize = 80 << 20;
 const JUMPS: usize = 1 << 14;
 
 /// How a run of handlers ended. One byte, since only results in one register let calls be jumps.
@@ -187,35 +189,42 @@ pub(crate) enum Side {
     Taken = 1,
 }
 
-/// A basic block.
+/// A basic block. Behind it in memory are its slots, and then its instructions' bytes as they were decoded, in halves.
 pub(crate) struct Block {
     /// Where it is entered: its first instruction, or the slot that counts before it.
     entry: NonNull<Slot>,
     first: NonNull<Slot>,
-    /// It has not been dropped.
-    lives: Cell<bool>,
+    source: NonNull<u16>,
+    source_length: usize,
+    /// How many instructions retire when it runs to its end.
+    pub(crate) count: u32,
     /// How often it is executed before it is translated.
     pub(crate) heat: Cell<u32>,
     /// Its translation, valid in one generation of the code cache.
     pub(crate) unit: Cell<(u64, u64)>,
-    /// How many instructions retire when it runs to its end.
-    pub(crate) count: u32,
     pub(crate) exits: [Exit; 2],
     /// Bit `i`: instruction `i` has four bytes, not two.
     long: u64,
-    /// The instructions' bytes as they were decoded, in halves.
-    source: Box<[u16]>,
     /// Physical address of the first byte.
     pub(crate) physical: u64,
     /// Its only instruction lies in two pages: the physical address of its second half.
     pub(crate) second_half: Option<u64>,
-    /// It lives until the cache is cleared.
-    kept: bool,
-    /// It is one instruction that translated code leaves to the interpreter: what comes next is the caller's business.
-    pub(crate) alone: bool,
+    /// It has not been dropped.
+    lives: Cell<bool>,
+    stay: Stay,
     /// A debugger wants a look before it is executed: see [`super::debug`].
     pub(crate) checked: bool,
-    slots: Box<[Slot]>,
+}
+
+/// How long a block lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stay {
+    /// Until the cache is cleared.
+    Kept,
+    /// Until the next such. It is neither linked to others nor others to it.
+    Once,
+    /// It is one instruction that translated code leaves to the interpreter: what comes next is the caller's business.
+    Alone,
 }
 
 /// What a block is made of. The first of the slots is [`COUNT`], and is no instruction.
@@ -244,59 +253,73 @@ impl Parts {
         source.clear();
         Self { slots, source, physical, ..Self::default() }
     }
+
+    /// Bytes that a block of them takes.
+    fn size(&self) -> usize {
+        size_of::<Block>() + size_of_val(&*self.slots) + size_of_val(&*self.source)
+    }
 }
+
+// Slots are where they have to be behind a block, and halves behind slots.
+const _: () = assert!(size_of::<Block>().is_multiple_of(align_of::<Slot>()) && align_of::<Block>() <= ALIGNMENT);
 
 impl Block {
     /// How many bytes of guest code it is.
     pub(crate) fn bytes(&self) -> u64 {
-        2 * self.source.len() as u64
+        2 * self.source_length as u64
     }
 
-    /// A block; its last slot is one that ends it.
-    pub(crate) fn new(parts: &Parts) -> Self {
-        let slots: Box<[Slot]> = Box::from(parts.slots.as_slice());
+    /// Makes a block; its last slot is one that ends it.
+    ///
+    /// # Safety
+    /// `room` has the bytes that `parts` tell, is aligned to [`ALIGNMENT`], and is the block's alone for as long as that is used.
+    unsafe fn place(parts: &Parts, stay: Stay, room: NonNull<u8>) -> BlockRef {
         let bytes = i64::try_from(2 * parts.source.len()).unwrap_or(i64::MAX);
         let exit = |offset: i64| {
             let page_offset = (parts.physical & 0xfff).cast_signed();
-            let inside = parts.second_half.is_none() && (0..0x1000).contains(&(page_offset.saturating_add(offset)));
+            let inside = stay == Stay::Kept
+                && parts.second_half.is_none()
+                && (0..0x1000).contains(&(page_offset.saturating_add(offset)));
             Exit { offset, target: Cell::new(None), inside }
         };
-        let counting: NonNull<Slot> = NonNull::from(&*slots).cast();
-        // SAFETY: the counting slot is not the last.
-        let first = unsafe { counting.add(1) };
-        Self {
-            entry: if parts.heat.is_some() { counting } else { first },
-            first,
-            heat: Cell::new(parts.heat.unwrap_or(0)),
-            unit: Cell::new((0, 0)),
-            lives: Cell::new(true),
-            count: parts.count,
-            exits: [exit(bytes), exit(parts.taken)],
-            long: parts.long,
-            source: Box::from(parts.source.as_slice()),
-            physical: parts.physical,
-            second_half: parts.second_half,
-            kept: true,
-            alone: false,
-            checked: parts.checked,
-            slots,
+        let block = room.cast::<Self>();
+        // SAFETY: the caller's promise: there is room for the block, its slots, of which there are more than the counting one, and its source.
+        unsafe {
+            let counting = block.add(1).cast::<Slot>();
+            counting.copy_from_nonoverlapping(NonNull::from(&*parts.slots).cast(), parts.slots.len());
+            let source = counting.add(parts.slots.len()).cast::<u16>();
+            source.copy_from_nonoverlapping(NonNull::from(&*parts.source).cast(), parts.source.len());
+            let first = counting.add(1);
+            block.write(Self {
+                entry: if parts.heat.is_some() { counting } else { first },
+                first,
+                source,
+                source_length: parts.source.len(),
+                count: parts.count,
+                heat: Cell::new(parts.heat.unwrap_or(0)),
+                unit: Cell::new((0, 0)),
+                exits: [exit(bytes), exit(parts.taken)],
+                long: parts.long,
+                physical: parts.physical,
+                second_half: parts.second_half,
+                lives: Cell::new(true),
+                stay,
+                checked: parts.checked,
+            });
         }
+        BlockRef(block)
+    }
+
+    /// The instructions' bytes as they were decoded, in halves.
+    fn source(&self) -> &[u16] {
+        // SAFETY: they are behind the block, as long as that is there, and are not changed.
+        unsafe { NonNull::slice_from_raw_parts(self.source, self.source_length).as_ref() }
     }
 
     /// Where it is entered.
     #[inline(always)]
     pub(crate) fn entry(&self) -> Cursor {
         Cursor(self.entry)
-    }
-
-    /// A block that is neither linked to others nor others to it.
-    pub(crate) fn alone(parts: &Parts) -> Self {
-        let mut block = Self::new(parts);
-        (block.kept, block.alone) = (false, true);
-        for exit in &mut block.exits {
-            exit.inside = false;
-        }
-        block
     }
 
     /// The first instruction.
@@ -307,7 +330,12 @@ impl Block {
 
     /// Whether an exit inside the page may lead to it for good. Where its second half is, if it has one, depends on the translation.
     pub(crate) fn may_be_linked(&self) -> bool {
-        self.kept && self.second_half.is_none() && !self.checked
+        self.stay == Stay::Kept && self.second_half.is_none() && !self.checked
+    }
+
+    /// Whether it is one instruction that translated code leaves to the interpreter.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.stay == Stay::Alone
     }
 
     /// The number of the instruction at `cursor`, counted from zero.
@@ -325,7 +353,7 @@ impl Block {
     /// The bits of instruction `index`: 16 or 32.
     pub(crate) fn bits(&self, index: u32) -> u32 {
         let at = host_size(self.offset(index) / 2);
-        let half = |at: usize| self.source.get(at).copied().map_or(0, u32::from);
+        let half = |at: usize| self.source().get(at).copied().map_or(0, u32::from);
         if self.long >> index & 1 == 0 { half(at) } else { half(at) | half(at + 1) << 16 }
     }
 
@@ -337,6 +365,7 @@ impl Block {
 
 /// A live block. Equal are only those of the same block.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
 pub(crate) struct BlockRef(NonNull<Block>);
 
 impl Deref for BlockRef {
@@ -349,10 +378,35 @@ impl Deref for BlockRef {
     }
 }
 
-impl BlockRef {
-    /// A reference to a block that others keep alive while it is executed.
-    pub(crate) fn new(block: &Block) -> Self {
-        Self(NonNull::from(block))
+/// A block with memory of its own.
+pub(crate) struct OwnBlock {
+    block: BlockRef,
+    _room: Box<[MaybeUninit<Line>]>,
+}
+
+/// Memory as blocks are aligned.
+#[derive(Clone, Copy)]
+#[repr(align(16))]
+struct Line(#[allow(dead_code, reason = "it is room")] [u8; ALIGNMENT]);
+
+const _: () = assert!(align_of::<Line>() == ALIGNMENT);
+
+impl OwnBlock {
+    fn new(parts: &Parts, stay: Stay) -> Self {
+        let mut room = Box::new_uninit_slice(parts.size().div_ceil(ALIGNMENT));
+        // SAFETY: it has the size and alignment, and is this value's, which hands out the block; who takes it out keeps this alive.
+        let block = unsafe { Block::place(parts, stay, NonNull::from(&mut *room).cast()) };
+        Self { block, _room: room }
+    }
+
+    /// The block of one instruction that translated code leaves to the interpreter.
+    pub(crate) fn alone(parts: &Parts) -> Self {
+        Self::new(parts, Stay::Alone)
+    }
+
+    /// The block; to be kept alive while it is executed.
+    pub(crate) fn get(&self) -> BlockRef {
+        self.block
     }
 }
 
@@ -384,6 +438,12 @@ struct Jump {
     block: Option<BlockRef>,
 }
 
+/// A jump cache that nothing is in. The host gives its pages when they are used, which most of a short program's never are.
+fn no_jumps() -> Box<[Jump; JUMPS]> {
+    // SAFETY: of numbers zero is one, and of an optional reference, which is a pointer that is not null, it is none.
+    unsafe { Box::new_zeroed().assume_init() }
+}
+
 /// Things by the number of the page that they come from.
 pub(crate) type ByPage<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
 
@@ -401,32 +461,29 @@ pub(crate) struct BlockCache {
     /// The pages that blocks come from.
     pub(crate) maker: Maker,
     jumps: Box<[Jump; JUMPS]>,
-    blocks: HashMap<u64, Box<Block>, BuildHasherDefault<AddressHasher>>,
+    blocks: HashMap<u64, BlockRef, BuildHasherDefault<AddressHasher>>,
     /// By page, the addresses of the blocks that have bytes in it, and maybe of others.
     pages: ByPage<Vec<u64>>,
-    /// Blocks that were dropped.
-    #[expect(clippy::vec_box, reason = "a block that the jump cache leads to must not move")]
-    old: Vec<Box<Block>>,
+    /// Where the blocks are, those that were dropped, too.
+    arena: Arena,
     /// The last block that is not to be kept.
-    single: Option<Box<Block>>,
-    slots_count: usize,
+    single: Option<OwnBlock>,
     /// What the last block was made of, for its memory.
     pub(crate) scratch: Parts,
 }
 
-// SAFETY: the pointers are into boxes that the cache owns; nothing in it is tied to a thread.
+// SAFETY: the pointers are into memory that the cache owns; nothing in it is tied to a thread.
 unsafe impl Send for BlockCache {}
 
 impl BlockCache {
     pub(crate) fn new() -> Self {
         Self {
             maker: Maker::default(),
-            jumps: Box::new([Jump { pc: 0, context: Context::NONE, block: None }; JUMPS]),
+            jumps: no_jumps(),
             blocks: HashMap::default(),
             pages: HashMap::default(),
-            old: Vec::new(),
+            arena: Arena::default(),
             single: None,
-            slots_count: 0,
             scratch: Parts::default(),
         }
     }
@@ -448,13 +505,9 @@ impl BlockCache {
         self.jumps[Self::jump_index(pc)] = Jump { pc, context, block: Some(block) };
     }
 
-    fn forget_jumps(&mut self) {
-        self.jumps.fill(Jump { pc: 0, context: Context::NONE, block: None });
-    }
-
     /// The block at a physical address.
     pub(crate) fn get(&self, physical: u64) -> Option<BlockRef> {
-        self.blocks.get(&physical).map(|block| BlockRef(NonNull::from(&**block)))
+        self.blocks.get(&physical).copied()
     }
 
     /// Whether the block at a physical address is `block`.
@@ -463,34 +516,35 @@ impl BlockCache {
         self.get(physical).map(|block| block.0) == block.map(|block| block.0)
     }
 
-    /// Keeps a block; it replaces one at the same address.
-    pub(crate) fn insert(&mut self, block: Block) -> BlockRef {
-        self.slots_count += block.slots.len() + 8;
-        let physical = block.physical;
-        for at in [Some(physical), block.second_half].into_iter().flatten() {
-            self.pages.entry(at >> PAGE_SHIFT).or_default().push(physical);
+    /// Makes a block and keeps it, in place of one at the same address.
+    pub(crate) fn insert(&mut self, parts: &Parts) -> BlockRef {
+        let Some(room) = self.arena.allocate(parts.size()) else { return self.insert_single(parts) };
+        // SAFETY: the arena gave it for this block until all are cleared.
+        let block = unsafe { Block::place(parts, Stay::Kept, room) };
+        for at in [Some(block.physical), block.second_half].into_iter().flatten() {
+            self.pages.entry(at >> PAGE_SHIFT).or_default().push(block.physical);
         }
-        let block = Box::new(block);
-        let reference = BlockRef(NonNull::from(&*block));
-        let replaced = self.blocks.insert(physical, block);
-        self.retire(replaced);
-        reference
+        if let Some(replaced) = self.blocks.insert(block.physical, block) {
+            replaced.lives.set(false);
+        }
+        block
     }
 
     /// Drops the blocks that have bytes in the page of `physical`. Those that are being executed may go on to their end.
     pub(crate) fn drop_page(&mut self, physical: u64) {
         for at in self.pages.remove(&(physical >> PAGE_SHIFT)).unwrap_or_default() {
-            let block = self.blocks.remove(&at);
-            self.retire(block);
+            if let Some(block) = self.blocks.remove(&at) {
+                block.lives.set(false);
+            }
         }
     }
 
     /// Drops the blocks with bytes in `pages` that are no longer what a program's memory holds, as [`Self::drop_page`] does.
     pub(crate) fn drop_different(&mut self, program: &dyn UserMemory, pages: &RangeInclusive<u64>) {
-        let Self { blocks, old, pages: places, .. } = self;
+        let Self { blocks, pages: places, .. } = self;
         let code = Code::new(program);
         let is_different = |at: u64, block: &Block| {
-            (at..).step_by(2).zip(&block.source).any(|(at, &was)| code.half(at) != Some(was.into()))
+            (at..).step_by(2).zip(block.source()).any(|(at, &was)| code.half(at) != Some(was.into()))
         };
         for page in chosen(places, pages) {
             let Some(addresses) = places.get_mut(&page) else { continue };
@@ -499,9 +553,7 @@ impl BlockCache {
                 if stays == Some(false)
                     && let Some(block) = blocks.remove(at)
                 {
-                    // Someone may be executing it.
                     block.lives.set(false);
-                    old.push(block);
                 }
                 stays == Some(true)
             });
@@ -512,41 +564,32 @@ impl BlockCache {
     pub(crate) fn drop_all(&mut self) {
         self.pages.clear();
         for block in std::mem::take(&mut self.blocks).into_values() {
-            self.retire(Some(block));
-        }
-    }
-
-    fn retire(&mut self, block: Option<Box<Block>>) {
-        if let Some(block) = block {
             block.lives.set(false);
-            self.old.push(block);
         }
     }
 
-    /// Keeps a block only until the next call: it is neither linked to others nor others to it.
-    pub(crate) fn insert_single(&mut self, mut block: Block) -> BlockRef {
-        block.kept = false;
-        for exit in &mut block.exits {
-            exit.inside = false;
-        }
-        BlockRef(NonNull::from(&**self.single.insert(Box::new(block))))
+    /// Makes a block and keeps it only until the next call: it is neither linked to others nor others to it.
+    pub(crate) fn insert_single(&mut self, parts: &Parts) -> BlockRef {
+        self.single.insert(OwnBlock::new(parts, Stay::Once)).get()
     }
 
     /// Whether the cache has outgrown its bound, so that [`Self::clear`] is due.
     pub(crate) fn is_full(&self) -> bool {
-        self.slots_count > SLOTS_MAX
+        self.arena.size() > BYTES_MAX
     }
 
     /// Frees all blocks. No reference may be kept; answers one to a block that does nothing, to put in the place of others.
     pub(crate) fn clear(&mut self) -> BlockRef {
-        self.forget_jumps();
+        // Jumps lead to blocks that were kept.
+        if self.arena.size() > 0 {
+            self.jumps = no_jumps();
+        }
         self.maker.clear();
         self.pages.clear();
         self.blocks.clear();
-        self.old.clear();
-        self.slots_count = 0;
+        self.arena.clear();
         let mut parts = Parts::begin(0, Parts::default());
         parts.slots.push(Slot { handler: nothing, rd: 0, rs1: 0, rs2: 0, extra: 0, imm: 0 });
-        self.insert_single(Block::new(&parts))
+        self.insert_single(&parts)
     }
 }

@@ -4,6 +4,7 @@
 //! know each other; what they stand on ([`crate::isa`], [`crate::mmu`], [`crate::float`]) does not know them.
 
 pub(crate) mod access;
+pub(crate) mod arena;
 pub(crate) mod block;
 pub(crate) mod code;
 pub mod csr;

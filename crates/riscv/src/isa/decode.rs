@@ -72,10 +72,21 @@ const fn ranked(n: usize) -> usize {
     (n + OPERATIONS) % TABLE.len()
 }
 
+/// Of each line of the table what most words tell it from others by, the mask and the bits: close together, since a word is compared with several.
+static PATTERNS: [(u32, u32); TABLE.len()] = {
+    let mut patterns = [(0, 0); TABLE.len()];
+    let mut line = 0;
+    while line < TABLE.len() {
+        let encoding = &TABLE[line].encoding;
+        patterns[line] = (encoding.mask, encoding.bits);
+        line += 1;
+    }
+    patterns
+};
+
 struct Index<const SLOTS: usize, const CANDIDATES: usize> {
-    /// Where a slot's candidates begin; they end where the next slot's begin.
-    starts: [u16; SLOTS],
-    ends: [u16; SLOTS],
+    /// Where a slot's candidates begin and end.
+    ranges: [(u16, u16); SLOTS],
     /// Numbers of lines of the table.
     candidates: [u16; CANDIDATES],
 }
@@ -83,7 +94,7 @@ struct Index<const SLOTS: usize, const CANDIDATES: usize> {
 impl<const SLOTS: usize, const CANDIDATES: usize> Index<SLOTS, CANDIDATES> {
     #[allow(clippy::cast_possible_truncation, reason = "the table and the index have fewer than 65536 entries")]
     const fn new(key: Key) -> Self {
-        let mut index = Self { starts: [0; SLOTS], ends: [0; SLOTS], candidates: [0; CANDIDATES] };
+        let mut index = Self { ranges: [(0, 0); SLOTS], candidates: [0; CANDIDATES] };
         // Count, then place, as in a counting sort.
         let mut n = 0;
         while n < TABLE.len() {
@@ -92,9 +103,8 @@ impl<const SLOTS: usize, const CANDIDATES: usize> Index<SLOTS, CANDIDATES> {
         }
         let (mut slot, mut next) = (0, 0);
         while slot < SLOTS {
-            let size = index.ends[slot];
-            index.starts[slot] = next;
-            index.ends[slot] = next;
+            let size = index.ranges[slot].1;
+            index.ranges[slot] = (next, next);
             next += size;
             slot += 1;
         }
@@ -120,17 +130,21 @@ impl<const SLOTS: usize, const CANDIDATES: usize> Index<SLOTS, CANDIDATES> {
         while open < SLOTS {
             let slot = open | bits;
             if place {
-                self.candidates[self.ends[slot] as usize] = line as u16;
+                self.candidates[self.ranges[slot].1 as usize] = line as u16;
             }
-            self.ends[slot] += 1;
+            self.ranges[slot].1 += 1;
             open = ((open | fixed) + 1) & !fixed;
         }
     }
 
     #[inline]
     fn find(&self, slot: usize, word: u32) -> Option<&'static Line> {
-        let range = usize::from(self.starts[slot])..usize::from(self.ends[slot]);
-        self.candidates[range].iter().map(|&line| &TABLE[usize::from(line)]).find(|line| line.encoding.matches(word))
+        let (start, end) = self.ranges[slot];
+        self.candidates[usize::from(start)..usize::from(end)].iter().find_map(|&line| {
+            let (mask, bits) = PATTERNS[usize::from(line)];
+            let line = (word & mask == bits).then(|| &TABLE[usize::from(line)])?;
+            line.encoding.matches(word).then_some(line)
+        })
     }
 }
 

@@ -38,7 +38,7 @@ use std::ptr::NonNull;
 use machine::GuestPhysical;
 use machine::address::PAGE_SIZE;
 
-use crate::hart::block::{BLOCK_INSTRUCTIONS_MAX, Block, BlockRef, Cursor, DONE, Flow, Parts, Side};
+use crate::hart::block::{BLOCK_INSTRUCTIONS_MAX, BlockRef, Cursor, DONE, Flow, OwnBlock, Parts, Side};
 use crate::hart::translate::{After, CodeCache};
 use crate::hart::trap::Trap;
 use crate::hart::user::Code;
@@ -122,7 +122,7 @@ impl From {
 }
 
 /// The block of one instruction that translated code leaves to the interpreter. It may be executed wherever the program counter is.
-pub(crate) fn single_block(bits: u32) -> Block {
+pub(crate) fn single_block(bits: u32) -> OwnBlock {
     let long = bits & 3 == 3;
     let lowered = lower::lower(decode(bits), 0);
     #[allow(clippy::cast_possible_truncation, reason = "the halves of the bits")]
@@ -131,7 +131,7 @@ pub(crate) fn single_block(bits: u32) -> Block {
     parts.slots.extend([lowered.slot, DONE]);
     parts.source.extend(source);
     (parts.count, parts.long, parts.taken) = (1, long.into(), lowered.taken);
-    Block::alone(&parts)
+    OwnBlock::alone(&parts)
 }
 
 impl Hart {
@@ -466,7 +466,7 @@ impl Hart {
         let (physical, cacheable) = self.fetch_address(pc)?;
         if single || !cacheable {
             let parts = self.assemble(pc, physical.0, if cacheable { limit } else { 1 })?;
-            let block = self.blocks.insert_single(Block::new(&parts));
+            let block = self.blocks.insert_single(&parts);
             self.blocks.scratch = parts;
             return Ok(block);
         }
@@ -485,7 +485,7 @@ impl Hart {
         {
             parts.heat = Some(cache.options().threshold.saturating_sub(1));
         }
-        let block = self.blocks.insert(Block::new(&parts));
+        let block = self.blocks.insert(&parts);
         self.blocks.scratch = parts;
         self.enter_jump(pc, block);
         Ok(block)

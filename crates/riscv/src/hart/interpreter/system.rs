@@ -108,7 +108,7 @@ fn access(hart: &mut Hart, cursor: Cursor, update: Update, operand: u64, write: 
 /// Continues behind `block`, whose last instruction has retired.
 #[inline(always)]
 fn go_on(hart: &mut Hart, block: BlockRef) -> Flow {
-    if block.alone { Flow::Find } else { follow(hart, block, Side::Next) }
+    if block.is_alone() { Flow::Find } else { follow(hart, block, Side::Next) }
 }
 
 pub(super) fn csrrw(hart: &mut Hart, cursor: Cursor) -> Flow {

@@ -36,7 +36,7 @@ use super::state::HartState;
 use super::words::{self, Words};
 use super::{atomic, bits, control, float, integer, memory};
 use crate::hart::Hart;
-use crate::hart::block::Block;
+use crate::hart::block::{BlockRef, OwnBlock};
 use crate::hart::interpreter::single_block;
 
 /// What a unit is.
@@ -73,13 +73,13 @@ pub(crate) struct Exit {
     /// The instruction to interpret, if it is for one.
     bits: u32,
     /// The same as a block, made when it is first needed, as most never are.
-    block: OnceLock<Box<Block>>,
+    block: OnceLock<OwnBlock>,
 }
 
 impl Exit {
     /// A block of the one instruction that is to be interpreted.
-    pub(crate) fn block(&self) -> &Block {
-        self.block.get_or_init(|| Box::new(single_block(self.bits)))
+    pub(crate) fn block(&self) -> BlockRef {
+        self.block.get_or_init(|| single_block(self.bits)).get()
     }
 }
 

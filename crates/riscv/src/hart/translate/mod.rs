@@ -68,7 +68,7 @@ use self::emit::{Exit, Reason};
 use self::gather::Source;
 pub(crate) use self::state::HartState;
 use crate::hart::Hart;
-use crate::hart::block::{Block, BlockRef, Flow};
+use crate::hart::block::{BlockRef, Flow};
 use crate::hart::code::ALL_PAGES;
 use crate::hart::user::Code;
 
@@ -264,8 +264,8 @@ impl Hart {
     }
 
     /// Executes a block of one instruction.
-    fn interpret_one(&mut self, block: &Block) -> Flow {
-        self.block = BlockRef::new(block);
+    fn interpret_one(&mut self, block: BlockRef) -> Flow {
+        self.block = block;
         let mut flow = block.first().execute(self);
         while flow == Flow::Resume {
             flow = match self.resume.take() {

@@ -33,8 +33,8 @@ pub(crate) struct Jump {
 
 /// Units that a hart finds by their keys without the cache; a power of two.
 const UNITS: usize = 1 << 14;
-/// No key is odd.
-const NO_UNIT: (u64, u64) = (1, 0);
+/// No unit is at zero. The host gives the pages of a table of these when they are used.
+const NO_UNIT: (u64, u64) = (0, 0);
 
 /// Offset in the hart of what fetches now mean.
 pub(super) fn fetch_context() -> usize {
@@ -189,7 +189,7 @@ impl HartState {
 
     /// The host address of the unit with `key`, if it was noted.
     pub(crate) fn unit(&self, key: u64) -> Option<u64> {
-        self.units.get(Self::unit_index(key)).filter(|unit| unit.0 == key).map(|unit| unit.1)
+        self.units.get(Self::unit_index(key)).filter(|unit| unit.0 == key && **unit != NO_UNIT).map(|unit| unit.1)
     }
 
     /// Notes where the unit with `key` is.
