@@ -8,8 +8,9 @@ use super::java_net_network_interface as interfaces;
 use super::java_net_plain_socket::{failed, failed_to_bind, integer, number, opened, options, set_number};
 use super::sun_nio_ch_net::is_v6;
 use super::support::{
-    VOID, array_bytes, check_range, field, int, make, set_array_bytes, set_descriptor, socket_exception, waiting,
+    VOID, array_bytes, check_range, field, int, set_array_bytes, set_descriptor, socket_exception, waiting,
 };
+use crate::bootstrap;
 use crate::boxing;
 use crate::exceptions;
 use crate::interpreter::Arguments;
@@ -42,12 +43,7 @@ fn create(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
     let v6 = inet::has_ipv6(thread)?;
     let made = network::socket(v6, false).and_then(|socket| {
         network::set_option(socket, libc::SOL_SOCKET, libc::SO_BROADCAST, 1)?;
-        // Only what was joined by this socket comes in.
-        network::set_option(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, 0)?;
-        if v6 {
-            // As it is for IPv4.
-            network::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, 1)?;
-        }
+        network::prepare_for_groups(socket, v6)?;
         Ok(socket)
     });
     match made {
@@ -292,8 +288,8 @@ fn set_option(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
     set(thread, result)
 }
 
-/// The interface of packets to groups; one without a number if it is the host's choice.
-fn interface(thread: &mut Thread, socket: i32) -> Result<u64> {
+/// The interface of packets to groups; none if it is the host's choice.
+fn interface(thread: &mut Thread, socket: i32) -> Result<Option<Reference>> {
     let index = if is_v6(socket) {
         network::option(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF)
     } else {
@@ -302,22 +298,10 @@ fn interface(thread: &mut Thread, socket: i32) -> Result<u64> {
             address.and_then(|address| interfaces::of_address(IpAddr::V4(Ipv4Addr::from(address.to_ne_bytes()))));
         bound.map(|index| index.unwrap_or(0))
     };
-    let index = index.map_err(|failure| socket_exception(thread, &failure))?;
-    if index > 0
-        && let Some(found) = interfaces::of_index(thread, index)?
-    {
-        return Ok(found.slot());
+    match index.map_err(|failure| socket_exception(thread, &failure))? {
+        index @ 1.. => Ok(interfaces::of_index(thread, index)?.map(|found| Reference::of_slot(found.slot()))),
+        _ => Ok(None),
     }
-    let any = any_address(thread, socket)?;
-    let class = crate::loader::boot_class("java/net/InetAddress");
-    let addresses = crate::allocate::reference_array(thread, class, 1)?;
-    addresses.set_reference_element(0, any.get());
-    let addresses = thread.handle(addresses);
-    let made = make(thread, "java/net/NetworkInterface", "()V", Vec::new)?;
-    let place = field!("java/net/NetworkInterface", "addrs", "[Ljava/net/InetAddress;");
-    made.get().set_reference(place, addresses.get());
-    made.get().write(field!("java/net/NetworkInterface", "index", "I"), -1);
-    Ok(made.slot())
 }
 
 fn any_address(thread: &mut Thread, socket: i32) -> Result<crate::handle::Handle> {
@@ -331,14 +315,13 @@ fn option(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
     let socket = socket(thread, arguments)?;
     let option = arguments.int(1);
     let (value, kind) = match option {
-        options::MULTICAST_INTERFACE_2 => return interface(thread, socket),
+        options::MULTICAST_INTERFACE_2 => return Ok(interface(thread, socket)?.map_or(0, Reference::slot)),
         options::MULTICAST_INTERFACE => {
-            let found = interface(thread, socket)?;
-            if Reference::of_slot(found).read::<i32>(field!("java/net/NetworkInterface", "index", "I")) < 0 {
-                return Ok(inet::of_socket(thread, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?.slot());
-            }
-            let place = field!("java/net/NetworkInterface", "addrs", "[Ljava/net/InetAddress;");
-            let addresses = Reference::of_slot(found).reference(place);
+            let Some(found) = interface(thread, socket)? else {
+                let signature = "()Ljava/net/InetAddress;";
+                return bootstrap::call_static(thread, "java/net/InetAddress", "anyLocalAddress", signature, &[]);
+            };
+            let addresses = found.reference(field!("java/net/NetworkInterface", "addrs", "[Ljava/net/InetAddress;"));
             if addresses.is_null() || addresses.length() == 0 {
                 let text = "IP_MULTICAST_IF2 returned interface without IP bindings";
                 return Err(exceptions::throw(thread, "java/net/SocketException", text));

@@ -32,9 +32,13 @@ pub(super) fn is_v6(socket: i32) -> bool {
 /// `preferIPv6, stream, reuse, fastLoopback`
 fn socket(thread: &mut Thread, arguments: Arguments) -> Result<u64> {
     let v6 = arguments.boolean(0) && inet::has_ipv6(thread)?;
-    let made = network::socket(v6, arguments.boolean(1)).and_then(|socket| {
+    let stream = arguments.boolean(1);
+    let made = network::socket(v6, stream).and_then(|socket| {
         if arguments.boolean(2) {
             network::set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+        }
+        if !stream {
+            network::prepare_for_groups(socket, v6)?;
         }
         Ok(socket)
     });

@@ -158,6 +158,32 @@ public class Older {
         try (java.net.MulticastSocket group = new java.net.MulticastSocket()) {
             group.setTimeToLive(3);
             System.out.println(group.getTimeToLive() + " " + group.getLoopbackMode());
+            System.out.println(group.getOption(java.net.StandardSocketOptions.IP_MULTICAST_IF) + " " + group.getNetworkInterface() + " "
+                + group.getInterface());
+        }
+        groups(java.net.NetworkInterface.getByInetAddress(here));
+    }
+
+    /** A channel gets what is sent to its group, not what is sent to another's. */
+    private static void groups(java.net.NetworkInterface loopback) throws Exception {
+        var reuse = java.net.StandardSocketOptions.SO_REUSEADDR;
+        InetAddress[] groups = {InetAddress.getByName("239.1.2.3"), InetAddress.getByName("239.1.2.4")};
+        var family = java.net.StandardProtocolFamily.INET;
+        try (var one = java.nio.channels.DatagramChannel.open(family).setOption(reuse, true).bind(new java.net.InetSocketAddress(0));
+                var other = java.nio.channels.DatagramChannel.open(family).setOption(reuse, true).bind(one.getLocalAddress());
+                var sender = java.nio.channels.DatagramChannel.open(family)) {
+            one.join(groups[0], loopback);
+            other.join(groups[1], loopback);
+            sender.setOption(java.net.StandardSocketOptions.IP_MULTICAST_IF, loopback);
+            for (InetAddress group : groups) {
+                sender.send(java.nio.ByteBuffer.wrap(group.getAddress()), new java.net.InetSocketAddress(group, one.socket().getLocalPort()));
+            }
+            java.nio.ByteBuffer[] got = {java.nio.ByteBuffer.allocate(9), java.nio.ByteBuffer.allocate(9)};
+            one.receive(got[0]);
+            other.receive(got[1]);
+            one.configureBlocking(false);
+            other.configureBlocking(false);
+            System.out.println(got[0].get(3) + " " + got[1].get(3) + " " + one.receive(got[0]) + " " + other.receive(got[1]));
         }
     }
 

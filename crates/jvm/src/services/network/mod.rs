@@ -233,6 +233,19 @@ pub fn option(socket: i32, level: i32, option: i32) -> Result<i32> {
     Ok(value)
 }
 
+/// A new socket for datagrams gets what is sent to the groups that it has joined, not to those of other sockets, and its own go no further than the next host.
+///
+/// # Errors
+/// If the host refuses.
+pub fn prepare_for_groups(socket: i32, v6: bool) -> Result<()> {
+    set_option(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, 0)?;
+    if v6 {
+        // As it is for IPv4.
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, 1)?;
+    }
+    Ok(())
+}
+
 /// Sets an option that is a record.
 ///
 /// # Errors
