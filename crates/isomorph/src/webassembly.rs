@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use machine::clock::Clock;
 use machine::lifecycle::{IllegalTransition, Machine, State, StopReason, Verb};
 use machine::snapshot::is_snapshot;
+use machine::sys::forget_text;
 use signal_hook::consts::{SIGKILL, SIGTERM};
 use wasm::{Cache, Host, Process, Program, Server, ServerControl, Settings};
 
@@ -205,6 +206,8 @@ pub fn run(args: &RunArgs, path: &Path) -> Result<ExitCode> {
     };
     let program = program.with_context(of)?;
     let name = program.name().to_owned();
+    // What it took to come here is not what it takes to run. With one thread no other processor must be told.
+    forget_text();
     let process = Process::new(program, settings)?;
     let controllable = Arc::new(Controllable { process, signal: AtomicI32::new(0) });
     let description = Description::new("wasm", path.to_string_lossy());

@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use machine::clock::Clock;
 use machine::lifecycle::{Asked, Driven, Life, Machine, State, Stats, StopReason};
-use machine::sys::forget_text;
 use tokio::sync::mpsc;
 use wasmtime::{Engine, ExternType, Instance, Linker, Module, Store, Val, ValType};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -90,8 +89,6 @@ impl Process {
         let thread = {
             let shared = Arc::clone(&shared);
             let body = move || {
-                // What it took to come here is not what it takes to run. There is time for it until the machine is started.
-                forget_text();
                 let reason = match drive(&shared, program, settings, commands) {
                     Ok(reason) => reason,
                     Err(error) => StopReason::Fault(format!("the host gives no event loop: {error}")),
