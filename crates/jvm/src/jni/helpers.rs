@@ -63,7 +63,7 @@ forwarded! {
 macro_rules! throwing {
     ($($name:ident $class:literal;)*) => {$(
         #[unsafe(no_mangle)]
-                extern "C" fn $name(env: Env, message: *const c_char) {
+        extern "C" fn $name(env: Env, message: *const c_char) {
             throw(env, $class, given(message));
         }
     )*};

@@ -299,7 +299,7 @@ fn interface(thread: &mut Thread, socket: i32) -> Result<Option<Reference>> {
         bound.map(|index| index.unwrap_or(0))
     };
     match index.map_err(|failure| socket_exception(thread, &failure))? {
-        index @ 1.. => Ok(interfaces::of_index(thread, index)?.map(|found| Reference::of_slot(found.slot()))),
+        index @ 1.. => Ok(interfaces::of_index(thread, index)?.map(|found| found.get())),
         _ => Ok(None),
     }
 }

@@ -381,15 +381,10 @@ impl Deref for BlockRef {
 /// A block with memory of its own.
 pub(crate) struct OwnBlock {
     block: BlockRef,
-    _room: Box<[MaybeUninit<Line>]>,
+    _room: Box<[MaybeUninit<u128>]>,
 }
 
-/// Memory as blocks are aligned.
-#[derive(Clone, Copy)]
-#[repr(align(16))]
-struct Line(#[allow(dead_code, reason = "it is room")] [u8; ALIGNMENT]);
-
-const _: () = assert!(align_of::<Line>() == ALIGNMENT);
+const _: () = assert!(align_of::<u128>() == ALIGNMENT && size_of::<u128>() == ALIGNMENT);
 
 impl OwnBlock {
     fn new(parts: &Parts, stay: Stay) -> Self {
@@ -500,9 +495,11 @@ impl BlockCache {
         if jump.pc == pc && jump.context == context { jump.block.filter(|block| block.lives.get()) } else { None }
     }
 
-    /// Enters a block for `pc` in a fetch context.
+    /// Enters a block for `pc` in a fetch context, if it stays.
     pub(crate) fn enter_jump(&mut self, pc: u64, context: Context, block: BlockRef) {
-        self.jumps[Self::jump_index(pc)] = Jump { pc, context, block: Some(block) };
+        if block.stay == Stay::Kept {
+            self.jumps[Self::jump_index(pc)] = Jump { pc, context, block: Some(block) };
+        }
     }
 
     /// The block at a physical address.
@@ -516,7 +513,7 @@ impl BlockCache {
         self.get(physical).map(|block| block.0) == block.map(|block| block.0)
     }
 
-    /// Makes a block and keeps it, in place of one at the same address.
+    /// Makes a block and keeps it, in place of one at the same address; if the host has no memory for it, only until the next single one.
     pub(crate) fn insert(&mut self, parts: &Parts) -> BlockRef {
         let Some(room) = self.arena.allocate(parts.size()) else { return self.insert_single(parts) };
         // SAFETY: the arena gave it for this block until all are cleared.
@@ -591,5 +588,28 @@ impl BlockCache {
         let mut parts = Parts::begin(0, Parts::default());
         parts.slots.push(Slot { handler: nothing, rd: 0, rs1: 0, rs2: 0, extra: 0, imm: 0 });
         self.insert_single(&parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_without_room_is_for_now_only() {
+        let mut cache = BlockCache::new();
+        let mut parts = Parts::begin(0x1000, Parts::default());
+        parts.slots.push(DONE);
+        let kept = cache.insert(&parts);
+        cache.enter_jump(0x1000, Context::NONE, kept);
+        assert!(cache.jump(0x1000, Context::NONE) == Some(kept) && cache.get(0x1000) == Some(kept));
+        // More than the arena gives at once.
+        let mut parts = Parts::begin(0x2000, parts);
+        parts.slots.resize(1 << 20, DONE);
+        let once = cache.insert(&parts);
+        cache.enter_jump(0x2000, Context::NONE, once);
+        assert!(cache.jump(0x2000, Context::NONE).is_none() && cache.get(0x2000).is_none() && !once.may_be_linked());
+        cache.clear();
+        assert!(cache.jump(0x1000, Context::NONE).is_none() && cache.get(0x1000).is_none());
     }
 }

@@ -238,7 +238,11 @@ pub fn option(socket: i32, level: i32, option: i32) -> Result<i32> {
 /// # Errors
 /// If the host refuses.
 pub fn prepare_for_groups(socket: i32, v6: bool) -> Result<()> {
-    set_option(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, 0)?;
+    match set_option(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, 0) {
+        // Not every host that runs Linux programs has it.
+        Ok(()) | Err(Failure::Host(libc::ENOPROTOOPT)) => {}
+        Err(failure) => return Err(failure),
+    }
     if v6 {
         // As it is for IPv4.
         set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, 1)?;
