@@ -9,6 +9,7 @@ use linux::process::{HostTime, new_cache};
 use linux::signal::ThreadSignals;
 use linux::signal::host::{Disposition, set_disposition};
 use linux::space::{AddressSpace, EXECUTE, PAGE, READ, SIZE, WRITE};
+use machine::address::host_size;
 use riscv::hart::csr::number::FCSR;
 use riscv::hart::trap::{Cause, Trap};
 use riscv::hart::{Exit, Hart, HartSignals};
@@ -115,6 +116,143 @@ fn compare(code: &[u8], registers: &[(u8, u64)], why: &str) -> Left {
         assert_eq!(left, expected, "{why}: {options:?}");
     }
     expected
+}
+
+/// A loop over arrays in [`DATA`], several times: some loads at random distances, operations on them and on constants, a store.
+struct ArrayLoop {
+    text: String,
+    registers: Vec<(u8, u64)>,
+}
+
+impl ArrayLoop {
+    fn new(random: &mut Random) -> Self {
+        let single = random.one_in(2);
+        let (bytes, s, load, store) = if single { (4, "s", "flw", "fsw") } else { (8, "d", "fld", "fsd") };
+        let count = 40 + random.below(900);
+        let mut place = || match random.below(8) {
+            // Near each other, in any place of a page, and up to where memory ends.
+            0 => DATA + 64,
+            1 => DATA + 64 + bytes * random.below(12),
+            2 => DATA + PAGE - bytes * random.below(12),
+            3 => DATA + 3 * PAGE - bytes * (count - random.below(20)),
+            4 => DATA + random.below(300),
+            _ => DATA + 64 + bytes * random.below(1000),
+        };
+        // a0 is stored to, a1 and a2 are loaded from; a3 is where one of them ends, a4 counts.
+        let (a0, a1, a2) = (place(), place(), place());
+        let indexed = random.one_in(2);
+        let mut body = String::new();
+        let mut numbers = vec!["fa0", "fa1"];
+        for (register, pointer) in
+            [("fa2", "a1"), ("fa3", "a2"), ("fa4", "a0")].iter().take(1 + host_size(random.below(3)))
+        {
+            let offset = i64::from(random.one_in(3)) * 4 * (i64::try_from(random.below(9)).unwrap() - 4);
+            if indexed {
+                body += &format!("add t0,{pointer},a5\n{load} {register},{offset}(t0)\n");
+            } else {
+                body += &format!("{load} {register},{offset}({pointer})\n");
+            }
+            numbers.push(register);
+        }
+        if !indexed && random.one_in(2) {
+            body += &format!("addi a1,a1,{bytes}\n");
+        } else if !indexed {
+            body += &format!("addi a1,a1,{}\naddi a1,a1,{}\n", bytes + 8, -8);
+        }
+        let mut result = "fa2";
+        for target in ["fa5", "fa6", "fa5", "fa7"].iter().take(host_size(random.below(5))) {
+            let mut one = || if random.one_in(2) { result } else { *random.choose(&numbers) };
+            let (a, b, c) = (one(), one(), one());
+            body += &match random.below(9) {
+                0 | 1 => format!("fadd.{s} {target},{result},{a}\n"),
+                2 => format!("fsub.{s} {target},{a},{result}\n"),
+                3 | 4 => format!("fmul.{s} {target},{result},{b}\n"),
+                5 => format!("fdiv.{s} {target},{result},{b}\n"),
+                6 => format!("fmadd.{s} {target},{a},{result},{c}\n"),
+                7 => format!("fnmsub.{s} {target},{result},{b},{c}\n"),
+                _ => format!("fsgnj.{s} {target},{result},{result}\n"),
+            };
+            result = target;
+        }
+        let (to, end) = if indexed { ("add t1,a0,a5\n", "t1") } else { ("", "a0") };
+        body += &format!("{to}{store} {result},0({end})\n");
+        if indexed {
+            body += &format!("addi a5,a5,{bytes}\n");
+        } else {
+            body += &format!("addi a0,a0,{bytes}\naddi a2,a2,{bytes}\n");
+        }
+        body += match random.below(3) {
+            0 => "addi a4,a4,-1\nbne a4,zero,again\n",
+            1 if indexed => "bltu a5,a3,again\n",
+            1 => "blt a0,a3,again\n",
+            _ if indexed => "bne a5,a3,again\n",
+            _ => "bne a3,a0,again\n",
+        };
+        let text = format!(
+            "   {load} fa0,0(s1)
+                {load} fa1,8(s1)
+                addi s0,zero,6
+            outer: add a0,s2,zero
+                add a1,s3,zero
+                add a2,s4,zero
+                add a4,s5,zero
+                addi a5,zero,0
+            again: {body}
+                addi s0,s0,-1
+                bne s0,zero,outer
+                ecall"
+        );
+        let end = if indexed { bytes * count } else { a0 + bytes * count };
+        let registers = vec![(9, DATA), (18, a0), (19, a1), (20, a2), (21, count), (13, end)];
+        Self { text, registers }
+    }
+}
+
+/// Numbers of either format, and what else there may be where numbers are.
+fn numbers(random: &mut Random, nans: bool) -> Vec<u8> {
+    let mut all = Vec::new();
+    while all.len() < 3 * host_size(PAGE) {
+        let small = f64::from(u32::try_from(random.below(1 << 20)).unwrap()) / 1024.0;
+        all.extend(
+            match random.below(64) {
+                0 if nans => f64::NAN.to_bits() | 1,
+                1 if nans => (f32::NAN.to_bits() as u64 | 3) << 32 | 0xff80_0001,
+                2 => random.bits(),
+                3 => 1 << random.below(64),
+                n if n % 2 == 0 => small.to_bits(),
+                #[allow(clippy::cast_possible_truncation, reason = "it is any number")]
+                _ => u64::from((small as f32).to_bits()) << 32 | u64::from((-small as f32 / 3.0).to_bits()),
+            }
+            .to_le_bytes(),
+        );
+    }
+    all
+}
+
+/// Loops that go several iterations at once, over arrays that overlap, end, and hold anything.
+#[test]
+fn loops_over_arrays() {
+    for seed in 0..400 {
+        let mut random = Random::new(seed);
+        let ArrayLoop { text, registers } = ArrayLoop::new(&mut random);
+        let code = assemble(&text, CODE).unwrap();
+        let nans = random.one_in(4);
+        let data = numbers(&mut random, nans);
+        let space = || {
+            let space = space(&code);
+            space.map(DATA + PAGE, PAGE, READ | WRITE, ANONYMOUS, u64::MAX, 0).unwrap();
+            space.write(DATA, &data).unwrap();
+            if seed % 7 == 0 {
+                space.protect(DATA + 2 * PAGE, PAGE, READ).unwrap();
+            }
+            space
+        };
+        let expected = run(&space(), Options::interpreter(), &registers);
+        for slice in [700, 1500, 4000, 16384] {
+            let left = run(&space(), Options { samples: 1, slice, ..eager() }, &registers);
+            assert_eq!(left, expected, "seed {seed}, slices of {slice}: {text}");
+        }
+    }
 }
 
 /// Addresses near everything that is an edge, and any.

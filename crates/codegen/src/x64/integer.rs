@@ -212,7 +212,7 @@ impl Assembler {
     }
 
     fn bmi_shift(&mut self, prefix: u8, size: Size, dst: Gpr, src: Rm, count: Gpr) {
-        let opcode = Opcode { prefix, map: 2, byte: 0xf7, wide: size == Size::B64 };
+        let opcode = Opcode { prefix, map: 2, wide: size == Size::B64, ..one(0xf7) };
         self.encode_vex(opcode, dst as u8, count as u8, src);
     }
 
@@ -233,14 +233,14 @@ impl Assembler {
 
     /// `dst = src` rotated right; the flags stay.
     pub fn rorx(&mut self, size: Size, dst: Gpr, src: impl Into<Rm>, count: u8) {
-        let opcode = Opcode { prefix: 0xf2, map: 3, byte: 0xf0, wide: size == Size::B64 };
+        let opcode = Opcode { prefix: 0xf2, map: 3, wide: size == Size::B64, ..one(0xf0) };
         self.encode_vex(opcode, dst as u8, 0, src.into());
         self.bytes(&[count]);
     }
 
     /// `dst = !a & b`.
     pub fn andn(&mut self, size: Size, dst: Gpr, a: Gpr, b: impl Into<Rm>) {
-        let opcode = Opcode { prefix: 0, map: 2, byte: 0xf2, wide: size == Size::B64 };
+        let opcode = Opcode { prefix: 0, map: 2, wide: size == Size::B64, ..one(0xf2) };
         self.encode_vex(opcode, dst as u8, a as u8, b.into());
     }
 

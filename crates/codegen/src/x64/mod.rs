@@ -5,6 +5,7 @@
 //!
 //! Jumps to labels take 32-bit displacements; the code is small enough that shorter ones would not pay.
 
+mod avx;
 mod integer;
 mod sse;
 #[cfg(test)]
@@ -237,14 +238,16 @@ struct Opcode {
     map: u8,
     byte: u8,
     wide: bool,
+    /// With a VEX prefix: 256 bits.
+    long: bool,
 }
 
 const fn one(byte: u8) -> Opcode {
-    Opcode { prefix: 0, map: 0, byte, wide: false }
+    Opcode { prefix: 0, map: 0, byte, wide: false, long: false }
 }
 
 const fn two(byte: u8) -> Opcode {
-    Opcode { prefix: 0, map: 1, byte, wide: false }
+    Opcode { map: 1, ..one(byte) }
 }
 
 impl Opcode {
@@ -355,7 +358,7 @@ impl Assembler {
         };
         self.code.push(0xc4);
         self.code.push((reg >> 3 & 1 ^ 1) << 7 | (x ^ 1) << 6 | (b ^ 1) << 5 | opcode.map);
-        self.code.push(u8::from(opcode.wide) << 7 | (!vvvv & 15) << 3 | pp);
+        self.code.push(u8::from(opcode.wide) << 7 | (!vvvv & 15) << 3 | u8::from(opcode.long) << 2 | pp);
         self.code.push(opcode.byte);
         self.modrm(reg, rm);
     }

@@ -1,4 +1,4 @@
-//! Scalar floating point, and the few vector instructions that translators want.
+//! Scalar floating point, and the few instructions on 128 bits that translators want.
 
 use super::{Assembler, Gpr, Mem, Opcode, Rm, Size, Xmm, two};
 
@@ -20,8 +20,8 @@ impl Precision {
         }
     }
 
-    /// The prefix of comparisons.
-    const fn packed(self) -> u8 {
+    /// The prefix of comparisons, and of operations on several numbers.
+    pub(super) const fn packed(self) -> u8 {
         match self {
             Self::Single => 0,
             Self::Double => 0x66,
@@ -76,8 +76,8 @@ pub enum Bit {
     Complement = 7,
 }
 
-const fn prefixed(prefix: u8, map: u8, byte: u8) -> Opcode {
-    Opcode { prefix, map, byte, wide: false }
+pub(super) const fn prefixed(prefix: u8, map: u8, byte: u8) -> Opcode {
+    Opcode { prefix, map, ..super::one(byte) }
 }
 
 impl Assembler {

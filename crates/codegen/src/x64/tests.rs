@@ -188,6 +188,39 @@ fn floating_point_in_all_registers() {
 }
 
 #[test]
+fn several_numbers_at_once() {
+    use Gpr::*;
+    for (n, m) in (0..16).flat_map(|n| (0..16).map(move |m| (n, m))) {
+        let (a, b) = (Xmm(n), Xmm(m));
+        for (precision, s) in [(Precision::Single, "ps"), (Precision::Double, "pd")] {
+            for (op, name) in [(Scalar::Add, "add"), (Scalar::Mul, "mul"), (Scalar::Sub, "sub"), (Scalar::Div, "div")] {
+                check(&format!("v{name}{s} ymm{n}, ymm9, ymm{m}"), |asm| asm.packed(op, precision, a, Xmm(9), b));
+            }
+            check(&format!("vsqrt{s} ymm{n}, ymm{m}"), |asm| asm.root_packed(precision, a, b));
+            for (op, name) in
+                [(Fma::Madd, "fmadd"), (Fma::Msub, "fmsub"), (Fma::Nmadd, "fnmadd"), (Fma::Nmsub, "fnmsub")]
+            {
+                check(&format!("v{name}213{s} ymm{n}, ymm{m}, ymm9"), |asm| {
+                    asm.fma_213_packed(op, precision, a, b, Xmm(9));
+                });
+            }
+            check(&format!("vcmpunord{s} ymm{n}, ymm9, ymm{m}"), |asm| asm.unordered(precision, a, Xmm(9), b));
+            check(&format!("vmovmsk{s} ecx, ymm{m}"), |asm| asm.signs(precision, Rcx, b));
+        }
+        check(&format!("vbroadcastss ymm{n}, xmm{m}; vbroadcastsd ymm{n}, xmm{m}; vmovaps ymm{n}, ymm{m}"), |asm| {
+            asm.broadcast(Precision::Single, a, b);
+            asm.broadcast(Precision::Double, a, b);
+            asm.move_packed(a, b);
+        });
+    }
+    check("vmovups ymm9, gs:[r12+r8*8+10h]; vmovups gs:[rax], ymm1; vzeroupper", |a| {
+        a.load_packed(Xmm(9), Mem::indexed(R12, R8, Scale::Eight, 16).gs());
+        a.store_packed(Mem::at(Rax, 0).gs(), Xmm(1));
+        a.zero_upper();
+    });
+}
+
+#[test]
 fn floating_point_with_memory_and_integers() {
     use Gpr::*;
     check("movsd xmm9, [r15+100h]; movss [rax], xmm1; movsd xmm0, gs:[r12+8]", |a| {

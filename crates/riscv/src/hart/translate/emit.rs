@@ -34,7 +34,7 @@ use super::options::Options;
 use super::spots::{self, Spot};
 use super::state::HartState;
 use super::words::{self, Words};
-use super::{atomic, bits, control, float, integer, memory};
+use super::{atomic, bits, control, float, integer, memory, packed};
 use crate::hart::Hart;
 use crate::hart::block::{BlockRef, OwnBlock};
 use crate::hart::interpreter::single_block;
@@ -212,6 +212,9 @@ pub(super) fn emit(
     }
     emitter.enter_mapping();
     emitter.empty_spots();
+    if emitter.flat && kind == Kind::Region && options.packed {
+        packed::begin(&mut emitter);
+    }
     let facts = if kind == Kind::Region { flow::facts(pieces, entry, flat.is_some()) } else { Vec::new() };
     if let Some((piece, facts)) = pieces.iter().zip(&facts).find(|(piece, _)| piece.place == entry) {
         emitter.check_entry(piece, *facts);
@@ -309,9 +312,10 @@ impl Emitter<'_> {
         self.held.begin(facts.boxed, self.region_ready);
         self.reach.begin(facts.near);
         self.words = Words::default();
+        self.line = piece.lines[0];
+        self.packed(piece, facts);
         let count = i32::try_from(piece.lines.len()).unwrap_or(i32::MAX);
         self.refund = count.into();
-        self.line = piece.lines[0];
         self.mark();
         let out = self.asm.label();
         if self.asm.offset() == 0 {
@@ -374,6 +378,16 @@ impl Emitter<'_> {
         }
     }
 
+    /// In front of a loop: several iterations at once.
+    fn packed(&mut self, piece: &Piece, facts: Facts) {
+        let may = self.options.packed && self.options.memory && self.flat && self.region_ready;
+        if let Some(plan) = may.then(|| packed::plan(piece, &self.unit_mapping, facts.boxed)).flatten() {
+            self.refund = 0;
+            self.mark();
+            packed::emit(self, plan);
+        }
+    }
+
     /// Several instructions as one; how many, or none.
     fn fused(&mut self, lines: &[Line]) -> usize {
         match integer::fused(self, lines) {
@@ -414,7 +428,7 @@ impl Emitter<'_> {
     }
 
     /// Notes that what follows in the code belongs to the current instruction: where the host's memory management may find that it cannot go on.
-    fn mark(&mut self) {
+    pub(super) fn mark(&mut self) {
         if !self.flat {
             return;
         }

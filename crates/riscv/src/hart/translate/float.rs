@@ -43,6 +43,8 @@ type Slots = [Option<(u8, Precision)>; COUNT];
 pub(super) struct Loose {
     single: u32,
     double: u32,
+    /// Several singles, of which the guest has the first, in its box.
+    packed: u32,
 }
 
 impl Loose {
@@ -51,11 +53,16 @@ impl Loose {
     }
 
     fn without(self, registers: u32) -> Self {
-        Self { single: self.single & !registers, double: self.double & !registers }
+        Self { single: self.single & !registers, double: self.double & !registers, ..self }
     }
 
     fn precision(self, register: u8) -> Precision {
         if self.single >> register & 1 != 0 { Precision::Single } else { Precision::Double }
+    }
+
+    /// From here on these hold several singles each.
+    pub(super) fn set_packed(&mut self, registers: u32) {
+        self.packed = registers;
     }
 
     /// What guest register `register` is, of which `bits` are in its vector register.
@@ -66,6 +73,8 @@ impl Loose {
             NAN_SINGLE
         } else if self.double >> register & 1 != 0 && f64::from_bits(bits).is_nan() {
             NAN_DOUBLE
+        } else if self.packed >> register & 1 != 0 {
+            bits | BOX
         } else {
             bits
         }
@@ -75,6 +84,8 @@ impl Loose {
 /// The canonical NaNs; that of singles in its box.
 const NAN_SINGLE: u64 = 0xffff_ffff_7fc0_0000;
 const NAN_DOUBLE: u64 = 0x7ff8_0000_0000_0000;
+/// What is above a single.
+const BOX: u64 = 0xffff_ffff_0000_0000;
 
 fn bits(registers: u32) -> impl Iterator<Item = u8> {
     (0..32).filter(move |register| registers >> register & 1 != 0)
@@ -199,31 +210,27 @@ fn home_upper(register: u8) -> Mem {
 pub(super) fn emit(e: &mut Emitter<'_>, i: &Instruction) -> bool {
     use Op::*;
     use Precision::{Double, Single};
-    let nearest = matches!(i.rm, 0 | 7);
+    let nearest = is_to_nearest(i);
+    if let Some((op, precision)) = fused_operation(i.op) {
+        if nearest {
+            fused(e, i, op, precision);
+        }
+        return nearest;
+    }
+    if let Some((op, precision)) = operation(i.op) {
+        match op {
+            _ if !nearest => {}
+            Scalar::Sqrt => root(e, i, precision),
+            op => binary(e, i, op, precision),
+        }
+        return nearest;
+    }
     match i.op {
         Flw | Fld | Fsw | Fsd if !e.options.memory => return false,
         Flw => load(e, i, Single),
         Fld => load(e, i, Double),
         Fsw => store(e, i, Single),
         Fsd => store(e, i, Double),
-        FaddS if nearest => binary(e, i, Scalar::Add, Single),
-        FaddD if nearest => binary(e, i, Scalar::Add, Double),
-        FsubS if nearest => binary(e, i, Scalar::Sub, Single),
-        FsubD if nearest => binary(e, i, Scalar::Sub, Double),
-        FmulS if nearest => binary(e, i, Scalar::Mul, Single),
-        FmulD if nearest => binary(e, i, Scalar::Mul, Double),
-        FdivS if nearest => binary(e, i, Scalar::Div, Single),
-        FdivD if nearest => binary(e, i, Scalar::Div, Double),
-        FsqrtS if nearest => root(e, i, Single),
-        FsqrtD if nearest => root(e, i, Double),
-        FmaddS if nearest => fused(e, i, Fma::Madd, Single),
-        FmaddD if nearest => fused(e, i, Fma::Madd, Double),
-        FmsubS if nearest => fused(e, i, Fma::Msub, Single),
-        FmsubD if nearest => fused(e, i, Fma::Msub, Double),
-        FnmsubS if nearest => fused(e, i, Fma::Nmadd, Single),
-        FnmsubD if nearest => fused(e, i, Fma::Nmadd, Double),
-        FnmaddS if nearest => fused(e, i, Fma::Nmsub, Single),
-        FnmaddD if nearest => fused(e, i, Fma::Nmsub, Double),
         FminS => extreme(e, i, Scalar::Min, Single),
         FminD => extreme(e, i, Scalar::Min, Double),
         FmaxS => extreme(e, i, Scalar::Max, Single),
@@ -249,6 +256,47 @@ pub(super) fn emit(e: &mut Emitter<'_>, i: &Instruction) -> bool {
         _ => return false,
     }
     true
+}
+
+/// Whether an operation rounds as it is done inline.
+pub(super) fn is_to_nearest(i: &Instruction) -> bool {
+    matches!(i.rm, 0 | 7)
+}
+
+/// Operations that the host has as well, whose result is a NaN if an operand is.
+pub(super) fn operation(op: Op) -> Option<(Scalar, Precision)> {
+    use Op::*;
+    use Precision::{Double, Single};
+    Some(match op {
+        FaddS => (Scalar::Add, Single),
+        FaddD => (Scalar::Add, Double),
+        FsubS => (Scalar::Sub, Single),
+        FsubD => (Scalar::Sub, Double),
+        FmulS => (Scalar::Mul, Single),
+        FmulD => (Scalar::Mul, Double),
+        FdivS => (Scalar::Div, Single),
+        FdivD => (Scalar::Div, Double),
+        FsqrtS => (Scalar::Sqrt, Single),
+        FsqrtD => (Scalar::Sqrt, Double),
+        _ => return None,
+    })
+}
+
+/// The same of three operands.
+pub(super) fn fused_operation(op: Op) -> Option<(Fma, Precision)> {
+    use Op::*;
+    use Precision::{Double, Single};
+    Some(match op {
+        FmaddS => (Fma::Madd, Single),
+        FmaddD => (Fma::Madd, Double),
+        FmsubS => (Fma::Msub, Single),
+        FmsubD => (Fma::Msub, Double),
+        FnmsubS => (Fma::Nmadd, Single),
+        FnmsubD => (Fma::Nmadd, Double),
+        FnmaddS => (Fma::Nmsub, Single),
+        FnmaddD => (Fma::Nmsub, Double),
+        _ => return None,
+    })
 }
 
 /// A label for what the interpreter must do from here on.
@@ -311,7 +359,7 @@ fn target(e: &mut Emitter<'_>, register: u8) -> Xmm {
 }
 
 /// A single in `xmm` has zeroes above it: it gets its box, if that is to be the register of `rd`.
-fn boxed(e: &mut Emitter<'_>, rd: u8, xmm: Xmm, precision: Precision) {
+pub(super) fn boxed(e: &mut Emitter<'_>, rd: u8, xmm: Xmm, precision: Precision) {
     if precision == Precision::Single && e.mapping.vector(rd).is_some() {
         e.asm.logic_of(Logic::Or, xmm, xmm, field(offset_of!(Hart, translator) + offset_of!(HartState, boxes)));
     }

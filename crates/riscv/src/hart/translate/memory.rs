@@ -246,8 +246,13 @@ fn locate_flat(e: &mut Emitter<'_>, rs1: u8, imm: i32) -> (Mem, Option<Label>) {
 /// Jumps to `far` if a register is not in flat memory.
 pub(super) fn check_near(e: &mut Emitter<'_>, register: u8, far: Label) {
     let base = e.read(register, Gpr::Rax);
-    e.asm.alu(Alu::Cmp, Size::B64, base, field(offset_of!(Hart, translator) + offset_of!(HartState, limit)));
+    compare_with_limit(e, base);
     e.asm.jcc(Cc::Ae, far);
+}
+
+/// Compares an address with the end of flat memory.
+pub(super) fn compare_with_limit(e: &mut Emitter<'_>, at: Gpr) {
+    e.asm.alu(Alu::Cmp, Size::B64, at, field(offset_of!(Hart, translator) + offset_of!(HartState, limit)));
 }
 
 /// Whether `op` accesses memory at `rs1`, and traps where there is none.

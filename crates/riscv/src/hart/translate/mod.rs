@@ -43,6 +43,7 @@ mod integer;
 mod mapping;
 mod memory;
 mod options;
+mod packed;
 mod regions;
 mod spots;
 mod state;

@@ -95,6 +95,8 @@ switches! {
     spots "spots";
     /// Floating point on the host's.
     float "float";
+    /// Loops over arrays of floating-point numbers several iterations at a time.
+    packed "packed";
     /// Atomic operations on the host's.
     atomics "atomics";
     /// Bit manipulation on the host's.

@@ -83,6 +83,8 @@ pub(crate) struct HartState {
     pub(crate) call_out: u64,
     /// User machines: where flat memory ends.
     pub(crate) limit: u64,
+    /// Loops are tried packed when the budget is at most this: see [`super::packed`].
+    pub(super) packed_below: i64,
     /// What makes a single NaN-boxed in a vector register.
     pub(crate) boxes: [u32; 4],
     /// MXCSR in translated code: the guest's flags are in it.
@@ -118,6 +120,7 @@ impl HartState {
             leave_to: 0,
             call_out: 0,
             limit: 0,
+            packed_below: i64::MAX,
             boxes: [0, !0, 0, 0],
             mxcsr: super::flags::to_mxcsr(0),
             flow: crate::hart::block::Flow::Find,
