@@ -47,6 +47,8 @@ use crate::isa::decode;
 
 /// Instructions between two looks at the clock.
 const SLICE: i64 = if cfg!(debug_assertions) { 256 } else { 16384 };
+/// Programs have no timers and take no interrupts: so many times as many, before somebody's signal is seen.
+const PROGRAM_SLICES: i64 = 4;
 /// So many traps without an instruction between them, and there will never be one.
 const TRAPS_MAX: u32 = 8;
 
@@ -216,6 +218,7 @@ impl Hart {
     pub(crate) fn execute_slice(&mut self) -> Option<Exit> {
         let cache = self.translator.cache.as_ref();
         let slice = cache.map_or(SLICE, |cache| i64::from(cache.options().slice.max(1)));
+        let slice = if self.program.is_some() { slice * PROGRAM_SLICES } else { slice };
         let instructions = self.exact.map_or(slice, |exact| exact.left.min(slice));
         self.execute(instructions, false)
     }

@@ -31,10 +31,11 @@ use super::gather::{Line, Piece, ends_piece, is_called_out, is_left_to_the_inter
 use super::groups::{self, Role};
 use super::mapping::{BUDGET, Mapping, field, home, home_float};
 use super::options::Options;
+use super::packed::{self, Plan};
 use super::spots::{self, Spot};
 use super::state::HartState;
 use super::words::{self, Words};
-use super::{atomic, bits, control, float, integer, memory, packed};
+use super::{atomic, bits, control, float, integer, memory};
 use crate::hart::Hart;
 use crate::hart::block::{BlockRef, OwnBlock};
 use crate::hart::interpreter::single_block;
@@ -212,12 +213,13 @@ pub(super) fn emit(
     }
     emitter.enter_mapping();
     emitter.empty_spots();
-    if emitter.flat && kind == Kind::Region && options.packed {
-        packed::begin(&mut emitter);
-    }
     let facts = if kind == Kind::Region { flow::facts(pieces, entry, flat.is_some()) } else { Vec::new() };
     if let Some((piece, facts)) = pieces.iter().zip(&facts).find(|(piece, _)| piece.place == entry) {
         emitter.check_entry(piece, *facts);
+    }
+    let mut plans = emitter.plans(pieces, &facts);
+    if plans.iter().any(Option::is_some) {
+        packed::begin(&mut emitter);
     }
     if first.place != entry {
         let head = emitter.head(entry)?;
@@ -226,7 +228,8 @@ pub(super) fn emit(
     for (index, (piece, body)) in pieces.iter().zip(&bodies).enumerate() {
         let next = pieces.get(index + 1).map(|piece| piece.place);
         let facts = facts.get(index).copied().unwrap_or_default();
-        emitter.piece(index, piece, body, next, facts);
+        let plan = plans.get_mut(index).and_then(Option::take);
+        emitter.piece(index, (piece, body), plan, next, facts);
     }
     while !emitter.cold.is_empty() {
         for cold in std::mem::take(&mut emitter.cold) {
@@ -267,6 +270,14 @@ impl Emitter<'_> {
         bodies
     }
 
+    /// How pieces can be done several iterations at once.
+    fn plans(&self, pieces: &[Piece], facts: &[Facts]) -> Vec<Option<Plan>> {
+        if !(self.options.packed && self.options.memory && self.flat && self.region_ready) {
+            return Vec::new();
+        }
+        pieces.iter().zip(facts).map(|(piece, facts)| packed::plan(piece, &self.unit_mapping, facts.boxed)).collect()
+    }
+
     /// Control comes into the unit, which knows no last pages then.
     pub(super) fn empty_spots(&mut self) {
         for spot in 0..self.spots_count {
@@ -302,7 +313,14 @@ impl Emitter<'_> {
         }
     }
 
-    fn piece(&mut self, index: usize, piece: &Piece, body: &Body, next: Option<u64>, facts: Facts) {
+    fn piece(
+        &mut self,
+        index: usize,
+        (piece, body): (&Piece, &Body),
+        plan: Option<Plan>,
+        next: Option<u64>,
+        facts: Facts,
+    ) {
         let label = self.heads[index].1;
         if self.loops.contains(&piece.place) {
             self.asm.align(LOOP_ALIGNMENT, 0);
@@ -313,7 +331,11 @@ impl Emitter<'_> {
         self.reach.begin(facts.near);
         self.words = Words::default();
         self.line = piece.lines[0];
-        self.packed(piece, facts);
+        if let Some(plan) = plan {
+            self.refund = 0;
+            self.mark();
+            packed::emit(self, plan);
+        }
         let count = i32::try_from(piece.lines.len()).unwrap_or(i32::MAX);
         self.refund = count.into();
         self.mark();
@@ -375,16 +397,6 @@ impl Emitter<'_> {
         let end = piece.end();
         if next != Some(end) {
             self.edge(end);
-        }
-    }
-
-    /// In front of a loop: several iterations at once.
-    fn packed(&mut self, piece: &Piece, facts: Facts) {
-        let may = self.options.packed && self.options.memory && self.flat && self.region_ready;
-        if let Some(plan) = may.then(|| packed::plan(piece, &self.unit_mapping, facts.boxed)).flatten() {
-            self.refund = 0;
-            self.mark();
-            packed::emit(self, plan);
         }
     }
 

@@ -7,8 +7,10 @@
 //! ```
 //!
 //! Compilers for processors without the bit manipulation extensions write the left sides, and mix them with other instructions. An intermediate value that is
-//! folded away is never computed, so nobody may see its register until it is written again. Therefore all happens inside a *run*: instructions that can
-//! neither trap nor be called out. What is left of one stands for several: [`Folded::counts`].
+//! folded away is never computed, so nobody may see its register until it is written again. Therefore that happens inside a *run* alone: instructions that
+//! can neither trap nor be called out. What is left of one stands for several: [`Folded::counts`].
+//!
+//! Halves of a rotation that somebody may see stay, and the rotation waits for them no more.
 
 use super::gather::Line;
 use super::integer;
@@ -33,13 +35,12 @@ pub(super) fn fold(lines: &[Line]) -> Folded {
     let mut start = 0;
     while start < lines.len() {
         let length = lines[start..].iter().take_while(|line| integer::is_here(line.instruction.op)).count();
-        if length > 1 {
-            let mut run = Run { lines: &mut folded.lines[start..start + length], counts: &mut folded.counts[start..] };
-            for index in 1..length {
-                run.fold(index);
-            }
+        let end = start + length;
+        let mut run = Run { lines: &mut folded.lines[..end], counts: &mut folded.counts, start };
+        for index in start..end {
+            run.fold(index);
         }
-        start += length.max(1);
+        start = end.max(start + 1);
     }
     let mut counts = folded.counts.iter();
     folded.lines.retain(|_| counts.next().is_some_and(|count| *count > 0));
@@ -47,10 +48,12 @@ pub(super) fn fold(lines: &[Line]) -> Folded {
     folded
 }
 
-/// Instructions that can neither trap nor be called out. Those with a count of zero are gone.
+/// Instructions that can neither trap nor be called out, and what the piece has before them. Those with a count of zero are gone.
 struct Run<'a> {
     lines: &'a mut [Line],
     counts: &'a mut [i64],
+    /// The first that is not before them.
+    start: usize,
 }
 
 /// What an instruction becomes, and those whose results it no longer needs.
@@ -72,18 +75,25 @@ impl Run<'_> {
         range.filter(|index| self.counts[*index] > 0)
     }
 
-    /// The instruction of this run that has given `register` the value which `index` sees.
+    fn writes(&self, index: usize, register: u8) -> bool {
+        self.at(index).op.uses().writes_integer() && self.at(index).rd == register
+    }
+
+    /// The instruction of this piece that has given `register` the value which `index` sees.
     fn definition(&self, register: u8, index: usize) -> Option<usize> {
-        if register == 0 { None } else { self.present(0..index).rev().find(|at| self.at(*at).rd == register) }
+        if register == 0 { None } else { self.present(0..index).rev().find(|at| self.writes(*at, register)) }
     }
 
     /// Whether `register` has the same value at `index` as at `from`, if those in `without` are gone.
     fn is_kept(&self, register: u8, from: usize, index: usize, without: [Option<usize>; 2]) -> bool {
-        self.present(from..index).all(|at| self.at(at).rd != register || without.contains(&Some(at)))
+        self.present(from..index).all(|at| !self.writes(at, register) || without.contains(&Some(at)))
     }
 
     /// Whether nobody but `reader` sees the result of `definition`.
     fn is_for(&self, definition: usize, reader: usize) -> bool {
+        if definition < self.start {
+            return false;
+        }
         let register = self.at(definition).rd;
         let reads = |at: usize| sources(self.at(at)).any(|source| source == register);
         if self.present(definition + 1..reader).any(reads) {
@@ -124,14 +134,10 @@ impl Run<'_> {
         };
         let source = left.rs1;
         let fits = source != 0 && right.rs1 == source && right.imm > 0 && left.imm > 0 && left.imm + right.imm == bits;
-        let without = [Some(one), Some(other)];
+        let without = [one, other].map(|half| Some(half).filter(|half| self.is_for(*half, index)));
         let first = one.min(other);
         // The one that comes first must not have changed what the other shifts.
-        let usable = fits
-            && self.at(first).rd != source
-            && self.is_for(one, index)
-            && self.is_for(other, index)
-            && self.is_kept(source, first, index, without);
+        let usable = fits && self.at(first).rd != source && self.is_kept(source, first, index, without);
         usable.then_some(Fold { op, rs1: source, rs2: 0, imm: right.imm, without })
     }
 
@@ -243,6 +249,19 @@ mod tests {
             folded("srliw a3,a3,6\nslliw a4,a3,26\nor a4,a4,a3\naddi a3,zero,1"),
             [(Srliw, 1), (Slliw, 1), (Or, 1), (Addi, 1)]
         );
+    }
+
+    #[test]
+    fn halves_that_somebody_sees_stay_beside_the_rotation() {
+        use Op::*;
+        let seen = folded("srliw a4,a3,6\nslliw t3,a3,26\nor a4,a4,t3");
+        assert_eq!(seen, [(Slliw, 1), (Roriw, 2)]);
+        let trap_between = folded("slliw t3,a3,26\nld a2,0(a1)\nsrliw a4,a3,6\nor a4,a4,t3");
+        assert_eq!(trap_between, [(Slliw, 1), (Ld, 1), (Roriw, 2)]);
+        let changed = folded("slliw t3,a3,26\nld a3,0(a1)\nsrliw a4,a3,6\nor a4,a4,t3");
+        assert_eq!(changed, [(Slliw, 1), (Ld, 1), (Srliw, 1), (Or, 1)]);
+        let overwritten = folded("srliw a4,a3,6\nslliw a3,a3,26\nor a2,a3,a4");
+        assert_eq!(overwritten, [(Srliw, 1), (Slliw, 1), (Or, 1)]);
     }
 
     #[test]

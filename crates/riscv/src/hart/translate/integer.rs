@@ -130,11 +130,12 @@ pub(super) fn emit(e: &mut Emitter<'_>, i: &Instruction) -> bool {
                 e.asm.shift(shift, Size::B32, Gpr::Rax, amount(imm) & 31);
             }
             if op == Op::Srliw && imm & 31 != 0 {
-                e.asm.mov(Size::B64, target, Gpr::Rax);
+                // The host has cleared the upper half.
+                e.write(rd, Gpr::Rax);
             } else {
                 e.asm.movsx(target, Size::B32, Gpr::Rax);
+                e.write(rd, target);
             }
-            e.write(rd, target);
         }
         Op::Sll | Op::Srl | Op::Sra => shift(e, op, Size::B64, rd, rs1, rs2),
         Op::Sllw | Op::Srlw | Op::Sraw => shift(e, op, Size::B32, rd, rs1, rs2),

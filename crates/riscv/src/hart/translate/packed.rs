@@ -1,7 +1,7 @@
 //! Packed: several iterations at once of loops that do the same to each element of arrays of floating-point numbers (user machines).
 //!
 //! ```text
-//! head:   may try again? enough iterations left? --yes--> cold: arrays do not overlap, all can be accessed up to the ends of their pages:
+//! head:   may try again? enough iterations left? --yes--> cold: arrays do not overlap, a page's worth of each can be accessed:
 //! once:   the loop as it is, one iteration                      so many times:  load, compute, a NaN? --> once
 //!         branch --> head                                                       store, advance
 //!                                                               --> once
@@ -11,8 +11,8 @@
 //! stay, one store, and steps of address registers. Nothing is carried from one iteration to the next.
 //!
 //! **What is exact.** Vectors are where the guest's registers are, in all 256 bits. After each few iterations memory, address registers and budget are the
-//! guest's. What an iteration computes for itself is not, so one as it is always follows, for which there is budget, and which stays in pages that have just
-//! been accessed: it cannot trap. So there is nothing to restore. Where a result is a NaN, the same iterations are done one by one, before anybody can look.
+//! guest's. What an iteration computes for itself is not, so one as it is always follows, for which there is budget, and which accesses only what has just
+//! been touched: it cannot trap. So there is nothing to restore. Where a result is a NaN, the same iterations are done one by one, before anybody can look.
 //! Should another thread take the memory away meanwhile, the trap is at the head, and only registers that the loop is about to write have other values.
 //!
 //! **What it costs.** A loop that cannot go so, since its arrays overlap or have NaNs, tries again after a while.
@@ -40,8 +40,7 @@ const PATIENCE: i32 = 256;
 const VECTOR_SHIFT: u8 = 5;
 /// Its bytes.
 const VECTOR: i64 = 1 << VECTOR_SHIFT;
-/// The offset in a page.
-const PAGE_MASK: i32 = 0xfff;
+const PAGE_SHIFT: u8 = 12;
 /// The loop begins at a multiple of this.
 const LOOP_ALIGNMENT: usize = 32;
 
@@ -415,8 +414,8 @@ fn several(e: &mut Emitter<'_>, plan: &Plan, once: Label) {
     let (never, again, nan) = (e.asm.label(), e.asm.label(), e.asm.label());
     check(e, plan, once, never);
     let lanes_shift = plan.lanes_shift();
+    // There are enough for one.
     e.asm.shift(Shift::Shr, Size::B64, Gpr::Rax, lanes_shift);
-    e.asm.jcc(Cc::E, once);
     let vector = |e: &Emitter<'_>, register: u8| e.mapping.vector(register).unwrap_or(Xmm(0));
     for register in (0..32).filter(|register| plan.constants >> register & 1 != 0) {
         let own = vector(e, register);
@@ -516,27 +515,41 @@ fn check(e: &mut Emitter<'_>, plan: &Plan, once: Label, never: Label) {
     }
     e.asm.alu_imm(Alu::Sub, Size::B64, Gpr::Rcx, 1);
     least(e);
-    let element_shift = element_shift(plan.precision);
+    e.asm.mov_imm(Gpr::Rcx, (1 << (PAGE_SHIFT - element_shift(plan.precision))) - 1);
+    least(e);
     for (sum, kind) in plan.accesses() {
         e.asm.lea(Gpr::Rcx, operand(e, sum));
         memory::compare_with_limit(e, Gpr::Rcx);
         e.asm.jcc(Cc::Ae, never);
-        e.asm.test_imm(Size::B8, Gpr::Rcx, (1 << element_shift) - 1);
-        e.asm.jcc(Cc::Ne, never);
-        // If it cannot be accessed, here is where that shows.
-        let mem = Mem::at(Gpr::Rcx, 0).gs();
-        if kind == Kind::Write {
-            e.asm.lock();
-            e.asm.alu_imm(Alu::Or, Size::B8, mem, 0);
-        } else {
-            e.asm.alu_imm(Alu::Cmp, Size::B8, mem, 0);
-        }
-        // Elements behind this one in its page.
-        e.asm.not(Size::B32, Gpr::Rcx);
-        e.asm.alu_imm(Alu::And, Size::B32, Gpr::Rcx, PAGE_MASK);
-        e.asm.shift(Shift::Shr, Size::B32, Gpr::Rcx, element_shift);
-        least(e);
+        touch(e, plan.precision, sum, kind);
     }
+}
+
+/// The first element of an access, at `rcx`, and the last, in `rax` iterations, are accessed: nothing is in pages between. If they cannot be, here is where
+/// that shows.
+fn touch(e: &mut Emitter<'_>, precision: Precision, sum: Sum, kind: Kind) {
+    let shift = element_shift(precision);
+    let (scale, bytes) = if shift == 2 { (Scale::Four, 4) } else { (Scale::Eight, 8) };
+    let first = Mem::at(Gpr::Rcx, 0).gs();
+    if kind == Kind::Read {
+        e.asm.alu_imm(Alu::Cmp, Size::B8, first, 0);
+        e.asm.alu_imm(Alu::Cmp, Size::B8, Mem::indexed(Gpr::Rcx, Gpr::Rax, scale, bytes - 1).gs(), 0);
+        return;
+    }
+    let same_page = e.asm.label();
+    e.asm.lock();
+    e.asm.alu_imm(Alu::Or, Size::B8, first, 0);
+    // Whole elements behind the first in its page.
+    e.asm.not(Size::B32, Gpr::Rcx);
+    e.asm.alu_imm(Alu::And, Size::B32, Gpr::Rcx, (1 << PAGE_SHIFT) - 1);
+    e.asm.alu_imm(Alu::Sub, Size::B32, Gpr::Rcx, bytes - 1);
+    e.asm.shift(Shift::Sar, Size::B32, Gpr::Rcx, shift);
+    e.asm.alu(Alu::Cmp, Size::B32, Gpr::Rcx, Gpr::Rax);
+    e.asm.jcc(Cc::Ge, same_page);
+    e.asm.lea(Gpr::Rcx, operand(e, sum));
+    e.asm.lock();
+    e.asm.alu_imm(Alu::Or, Size::B8, Mem::indexed(Gpr::Rcx, Gpr::Rax, scale, bytes - 1).gs(), 0);
+    e.asm.bind(same_page);
 }
 
 /// Guest registers that stay are what they were.
@@ -548,5 +561,99 @@ fn tidy(e: &mut Emitter<'_>, plan: &Plan) {
                 float::boxed(e, register, own, Precision::Single);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gather::{Source, piece};
+    use super::*;
+    use crate::isa::assemble;
+
+    struct Code(Vec<u8>);
+
+    impl Source for Code {
+        fn bits(&self, place: u64) -> Option<u32> {
+            let at = usize::try_from(place).ok()?;
+            Some(u32::from_le_bytes(self.0.get(at..at + 4)?.try_into().ok()?))
+        }
+    }
+
+    /// The plan of a loop, whose floating-point registers from `fa0` to `fa5` have vector registers, of which `fa0` holds a single.
+    fn of(text: &str) -> Option<Plan> {
+        let code = assemble(&format!("again: {text}"), 0).unwrap();
+        let mut mapping = Mapping::DEFAULT;
+        mapping.assign_vectors(10..16);
+        plan(&piece(&Code(code), 0).unwrap(), &mapping, 1 << 10)
+    }
+
+    #[test]
+    fn loops_as_compilers_write_them() {
+        // c[j] += factor * b[k][j]
+        let row = of("flw fa4,0(a4)
+             flw fa5,0(a5)
+             addi a5,a5,4
+             fmul.s fa4,fa0,fa4
+             addi a4,a4,4
+             fadd.s fa5,fa5,fa4
+             fsw fa5,-4(a5)
+             bne a5,s0,again")
+        .unwrap();
+        assert_eq!((row.precision, row.constants, row.lines_count), (Precision::Single, 1 << 10, 8));
+        assert_eq!((row.store, row.doubts.as_slice()), (Sum::register(15), [Sum::register(14)].as_slice()));
+        assert_eq!(row.steps().collect::<Vec<_>>(), [(14, 4), (15, 4)]);
+        assert_eq!((row.from, row.from_step, row.to), (Sum { offset: 4, ..Sum::register(15) }, 4, Sum::register(8)));
+        // a[i] = b[i] + q * c[i]
+        let triad = of("add a4,a2,a5
+             fld fa5,0(a4)
+             add a4,a1,a5
+             fld fa4,0(a4)
+             add a4,a0,a5
+             addi a5,a5,8
+             fmadd.d fa5,fa0,fa5,fa4
+             fsd fa5,0(a4)
+             bne a5,a3,again")
+        .unwrap();
+        assert_eq!((triad.precision, triad.doubts.len()), (Precision::Double, 2));
+        assert_eq!(triad.store, Sum { index: 10, ..Sum::register(15) });
+        assert_eq!(triad.steps().collect::<Vec<_>>(), [(15, 8)]);
+        // A counter that falls, an index that is scaled.
+        let counted = of("slli a4,a5,3
+             add a4,a4,a1
+             fld fa5,8(a4)
+             fsqrt.d fa5,fa5
+             fsd fa5,0(a4)
+             addi a5,a5,1
+             addi a2,a2,-1
+             bne a2,zero,again")
+        .unwrap();
+        assert_eq!((counted.store, counted.doubts.len()), (Sum { base: 11, index: 15, shift: 3, offset: 0 }, 0));
+        assert_eq!((counted.from_step, counted.to), (-1, Sum::register(0)));
+    }
+
+    #[test]
+    fn what_cannot_go_so() {
+        let copy = |body: &str| of(&format!("fld fa5,0(a1)\n{body}\naddi a0,a0,8\naddi a1,a1,8\nbne a0,a2,again"));
+        assert!(copy("fsd fa5,0(a0)").is_some_and(|plan| !plan.may_be_nan));
+        // A sum is carried on; a part is lost; nothing is stored, or twice; a load follows; formats are mixed; a step is no element; something else is done.
+        for body in [
+            "fadd.d fa4,fa4,fa5\nfsd fa4,0(a0)",
+            "fadd.d fa4,fa5,fa5\nfsd fa5,0(a0)",
+            "fadd.d fa5,fa5,fa5",
+            "fsd fa5,0(a0)\nfsd fa5,2000(a0)",
+            "fsd fa5,0(a0)\nfld fa4,0(a1)",
+            "fsw fa5,0(a0)",
+            "addi a0,a0,8\nfsd fa5,0(a0)",
+            "fsd fa5,0(a0)\nmul a3,a3,a3",
+        ] {
+            assert!(copy(body).is_none(), "{body}");
+        }
+        // Each iteration loads what the one before has stored.
+        assert!(of("fld fa5,-8(a0)\nfadd.d fa5,fa5,fa0\nfsd fa5,0(a0)\naddi a0,a0,8\nbne a0,a2,again").is_none());
+        assert!(of("fld fa5,8(a0)\nfadd.d fa5,fa5,fa0\nfsd fa5,0(a0)\naddi a0,a0,8\nbne a0,a2,again").is_some());
+        // Who knows whether that is a single?
+        assert!(of("flw fa5,0(a0)\nfadd.s fa5,fa5,fa1\nfsw fa5,0(a0)\naddi a0,a0,4\nbne a0,a2,again").is_none());
+        // Not in a host register.
+        assert!(of("flw ft0,0(a0)\nfadd.s ft0,ft0,fa0\nfsw ft0,0(a0)\naddi a0,a0,4\nbne a0,a2,again").is_none());
     }
 }
