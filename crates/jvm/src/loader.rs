@@ -483,8 +483,7 @@ fn load_by_java(thread: &mut Thread, name: Symbol, loader: &'static LoaderData) 
         let message = format!("{} (wrong name: {})", name, class.name);
         return Err(exceptions::throw(thread, "java/lang/NoClassDefFoundError", message));
     }
-    link::refuse_other(thread, loader, name, class)?;
-    Ok(loader.enter(name, class))
+    link::enter(thread, loader, name, class)
 }
 
 fn load_array(thread: &mut Thread, name: Symbol, loader: &'static LoaderData) -> Result<Meta<Class>> {

@@ -32,6 +32,14 @@ fn language_and_library() {
     same("Language", &[]);
 }
 
+/// Who loses such a race has the winner's class.
+#[test]
+fn threads_load_a_class_at_once() {
+    for _ in 0..10 {
+        same("Raced", &[]);
+    }
+}
+
 #[test]
 fn with_collections_all_the_time() {
     same("Language", &["-XX:CollectEveryAllocations=2000", "-XX:+VerifyHeap", "-Xmx100m"]);

@@ -153,19 +153,23 @@ pub(super) fn check(thread: &mut Thread, class: Meta<Class>) -> JavaResult<()> {
     Ok(())
 }
 
-/// Notes that a loader means a class by a name.
+/// Enters a class as what a loader means by a name, unless another thread was faster: the class that it means then.
 ///
 /// # Errors
 /// If it must mean another: that one.
-pub(crate) fn note(name: Symbol, loader: &LoaderData, class: Meta<Class>) -> Result<(), Meta<Class>> {
+pub(super) fn enter(name: Symbol, loader: &LoaderData, class: Meta<Class>) -> Result<Meta<Class>, Meta<Class>> {
     let mut constraints = CONSTRAINTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(sets) = constraints.get_mut(&name) else { return Ok(()) };
-    let Some(set) = sets.iter_mut().find(|set| set.loaders.contains(&loader.id)) else { return Ok(()) };
-    match set.class {
-        Some(other) if other != class => Err(other),
+    let sets = constraints.get_mut(&name);
+    let set = sets.and_then(|sets| sets.iter_mut().find(|set| set.loaders.contains(&loader.id)));
+    let promised = set.as_ref().and_then(|set| set.class);
+    match promised {
+        Some(other) if other != class && loader.find(name).is_none() => Err(other),
         _ => {
-            set.class = Some(class);
-            Ok(())
+            let entered = loader.enter(name, class);
+            if let Some(set) = set {
+                set.class = Some(entered);
+            }
+            Ok(entered)
         }
     }
 }

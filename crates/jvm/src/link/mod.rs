@@ -194,9 +194,6 @@ fn define_in(
             format!("class {name} overrides final method {holder}.{}{}", last.name.text(), last.descriptor.text());
         return Err(exceptions::throw(thread, "java/lang/IncompatibleClassChangeError", message));
     }
-    if definition.hidden.is_none() {
-        refuse_other(thread, data, name, class)?;
-    }
     unit.note_defined(class);
     // Before others find it, who then use it at once.
     if let Err(thrown) = make_mirror(thread, class, definition.protection_domain) {
@@ -210,14 +207,12 @@ fn define_in(
         class.mirror().set_reference(known::class_data(), class_data.get());
     }
     if definition.hidden.is_none() {
-        let entered = data.enter(name, class);
-        if entered != class {
-            // Another thread was faster.
+        let entered = enter(thread, data, name, class);
+        if !matches!(entered, Ok(entered) if entered == class) {
             unit.forget_defined(class);
-            if data.is_boot() {
-                return Ok(entered);
-            }
-            return Err(duplicate(thread, data, name));
+            // Another thread was faster, or the name is promised to another class.
+            entered?;
+            return if data.is_boot() { entered } else { Err(duplicate(thread, data, name)) };
         }
     }
     crate::roots::count_loaded();
@@ -227,9 +222,15 @@ fn define_in(
     Ok(class)
 }
 
-/// Refuses a class of a loader that has promised others to mean another one by its name.
-pub(crate) fn refuse_other(thread: &mut Thread, data: &LoaderData, name: Symbol, class: Meta<Class>) -> Result<()> {
-    let Err(other) = constraints::note(name, data, class) else { return Ok(()) };
+/// Enters a class as what a loader means by a name, unless it means one already: that one.
+///
+/// # Errors
+/// LinkageError, if it has promised other loaders to mean another.
+pub(crate) fn enter(thread: &mut Thread, data: &LoaderData, name: Symbol, class: Meta<Class>) -> Result<Meta<Class>> {
+    let other = match constraints::enter(name, data, class) {
+        Ok(entered) => return Ok(entered),
+        Err(other) => other,
+    };
     let message = format!(
         "loader constraint violation: loader {} wants to load class {}. A different class with the same name was previously loaded by {}. ({})",
         loader_text(data),
