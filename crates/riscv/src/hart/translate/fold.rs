@@ -184,23 +184,14 @@ impl Run<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gather::{Source, piece};
+    use super::super::gather::{Text, piece};
     use super::*;
     use crate::isa::assemble;
-
-    struct Code(Vec<u8>);
-
-    impl Source for Code {
-        fn bits(&self, place: u64) -> Option<u32> {
-            let at = usize::try_from(place).ok()?;
-            Some(u32::from_le_bytes(self.0.get(at..at + 4)?.try_into().ok()?))
-        }
-    }
 
     /// Operations and counts of what a program is folded into, without the jump at its end.
     fn folded(text: &str) -> Vec<(Op, i64)> {
         let code = assemble(&format!("{text}\njalr zero,0(ra)"), 0).unwrap();
-        let piece = piece(&Code(code), 0).unwrap();
+        let piece = piece(&Text(code), 0).unwrap();
         let Folded { mut lines, counts } = fold(&piece.lines);
         assert_eq!(counts.iter().sum::<i64>(), i64::try_from(piece.lines.len()).unwrap());
         lines.pop();

@@ -105,3 +105,15 @@ pub(super) fn piece(source: &impl Source, place: u64) -> Option<Piece> {
     }
     (!piece.lines.is_empty()).then_some(piece)
 }
+
+/// Code in a test, at place zero.
+#[cfg(test)]
+pub(super) struct Text(pub(super) Vec<u8>);
+
+#[cfg(test)]
+impl Source for Text {
+    fn bits(&self, place: u64) -> Option<u32> {
+        let at = usize::try_from(place).ok()?;
+        Some(u32::from_le_bytes(self.0.get(at..at + 4)?.try_into().ok()?))
+    }
+}

@@ -566,25 +566,16 @@ fn tidy(e: &mut Emitter<'_>, plan: &Plan) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gather::{Source, piece};
+    use super::super::gather::{Text, piece};
     use super::*;
     use crate::isa::assemble;
-
-    struct Code(Vec<u8>);
-
-    impl Source for Code {
-        fn bits(&self, place: u64) -> Option<u32> {
-            let at = usize::try_from(place).ok()?;
-            Some(u32::from_le_bytes(self.0.get(at..at + 4)?.try_into().ok()?))
-        }
-    }
 
     /// The plan of a loop, whose floating-point registers from `fa0` to `fa5` have vector registers, of which `fa0` holds a single.
     fn of(text: &str) -> Option<Plan> {
         let code = assemble(&format!("again: {text}"), 0).unwrap();
         let mut mapping = Mapping::DEFAULT;
         mapping.assign_vectors(10..16);
-        plan(&piece(&Code(code), 0).unwrap(), &mapping, 1 << 10)
+        plan(&piece(&Text(code), 0).unwrap(), &mapping, 1 << 10)
     }
 
     #[test]
