@@ -21,7 +21,7 @@ use crate::peer::{Peer, PeerError};
 const SPARE: u64 = 8 << 20;
 /// The extensions that Isomorph's hart has too, as far as Debian's qemu can; it knows no Zicond, Zawrs, Zicbom and Zicboz. The
 /// hypervisor extension is off, since it shows in `mstatus`.
-pub const QEMU_CPU: &str = "rv64,h=false,pmu-num=29,svinval=true,svnapot=true,svpbmt=true,zbkb=true,zbkx=true";
+pub const QEMU_CPU: &str = "rv64,h=false,pmu-num=29,svinval=true,svnapot=true,svpbmt=true,zbkb=true,zbkx=true,zknd=true,zkne=true,zknh=true,zksed=true,zksh=true";
 
 /// Runs `image` on qemu until it powers off; answers what is then in its place.
 ///

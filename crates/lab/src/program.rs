@@ -151,7 +151,16 @@ impl Writer {
     fn new() -> Self {
         let reserved = 1 << SP | 1 << S0 | 1 << A0 | 1 << COUNTER;
         let mut options = Options::straight_line(vec![SP, S0, A0], !reserved);
-        options.weights.extend([(Extension::Zbc, 1), (Extension::Zbkb, 1), (Extension::Zbkx, 1)]);
+        options.weights.extend([
+            (Extension::Zbc, 1),
+            (Extension::Zbkb, 1),
+            (Extension::Zbkx, 1),
+            (Extension::Zknd, 1),
+            (Extension::Zkne, 1),
+            (Extension::Zknh, 1),
+            (Extension::Zksed, 1),
+            (Extension::Zksh, 1),
+        ]);
         options.csrs = vec![1];
         let generator = Generator::new(options).expect("there are extensions");
         Self { generator, words: Vec::new(), size: 0 }

@@ -11,7 +11,7 @@ use riscv::isa::generate::{Generator, Options, Random};
 use riscv::isa::{Extension, Instruction, Line, Op, TABLE, assemble, disassemble};
 
 /// Extensions that are compared here.
-const EXTENSIONS: [Extension; 16] = [
+const EXTENSIONS: [Extension; 21] = [
     Extension::I,
     Extension::M,
     Extension::A,
@@ -28,6 +28,11 @@ const EXTENSIONS: [Extension; 16] = [
     Extension::Zbkb,
     Extension::Zbkx,
     Extension::Zbs,
+    Extension::Zknd,
+    Extension::Zkne,
+    Extension::Zknh,
+    Extension::Zksed,
+    Extension::Zksh,
 ];
 
 fn generator() -> Generator {

@@ -20,8 +20,8 @@ const VALUES: [(u64, u64); 8] = [
     (9, 3),
 ];
 
-/// `IMA_EXT_0`: F and D, C, Zba, Zbb, Zbs, Zbc, Zbkb, Zbkx, Zicond, Zawrs.
-const EXTENSIONS: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 35 | 1 << 48;
+/// `IMA_EXT_0`: F and D, C, Zba, Zbb, Zbs, Zbc, Zbkb, Zbkc, Zbkx, Zknd, Zkne, Zknh, Zksed, Zksh, Zicond, Zawrs.
+const EXTENSIONS: u64 = 1 | 1 << 1 | 7 << 3 | 0x1ff << 7 | 1 << 35 | 1 << 48;
 
 /// `riscv_hwprobe(pairs, count, cpusetsize, cpus, flags)`: all harts are the same, so it does not matter of which it is asked.
 ///

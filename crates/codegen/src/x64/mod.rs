@@ -11,7 +11,7 @@ mod sse;
 #[cfg(test)]
 mod tests;
 
-pub use sse::{Bit, Fma, Logic, Precision, Scalar};
+pub use sse::{Aes, Bit, Fma, Logic, Precision, Scalar};
 
 /// A general-purpose register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -65,6 +65,17 @@ pub enum Fma {
     Nmsub = 0x0f,
 }
 
+/// A round of AES on all 128 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "their names are the processor's")]
+pub enum Aes {
+    Enc = 0xdc,
+    Enclast = 0xdd,
+    Dec = 0xde,
+    Declast = 0xdf,
+}
+
 /// An operation on a single bit of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -209,6 +220,33 @@ impl Assembler {
     pub fn pclmulqdq(&mut self, dst: Xmm, src: Xmm) {
         self.encode(prefixed(0x66, 3, 0x44), dst.0, src.into(), false);
         self.bytes(&[0]);
+    }
+
+    /// `aesenc` and its kin: a round on `dst` with the key in `src`.
+    pub fn aes(&mut self, op: Aes, dst: Xmm, src: Xmm) {
+        self.encode(prefixed(0x66, 2, op as u8), dst.0, src.into(), false);
+    }
+
+    /// `aesimc`: the inverse of the step that mixes columns.
+    pub fn aesimc(&mut self, dst: Xmm, src: Xmm) {
+        self.encode(prefixed(0x66, 2, 0xdb), dst.0, src.into(), false);
+    }
+
+    /// `aeskeygenassist`, with a round's constant.
+    pub fn aeskeygenassist(&mut self, dst: Xmm, src: Xmm, constant: u8) {
+        self.encode(prefixed(0x66, 3, 0xdf), dst.0, src.into(), false);
+        self.bytes(&[constant]);
+    }
+
+    /// `punpcklqdq`: the lower half of `src` becomes the upper one of `dst`.
+    pub fn punpcklqdq(&mut self, dst: Xmm, src: Xmm) {
+        self.encode(prefixed(0x66, 1, 0x6c), dst.0, src.into(), false);
+    }
+
+    /// `pshufd`: place `i` of `dst` becomes the word of `src` that bits `2i` and `2i + 1` of `order` number.
+    pub fn pshufd(&mut self, dst: Xmm, src: Xmm, order: u8) {
+        self.encode(prefixed(0x66, 1, 0x70), dst.0, src.into(), false);
+        self.bytes(&[order]);
     }
 
     /// `ldmxcsr`.

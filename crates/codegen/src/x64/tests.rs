@@ -184,6 +184,17 @@ fn floating_point_in_all_registers() {
             asm.pcmpeqb(a, b);
             asm.pclmulqdq(a, b);
         });
+        for (op, name) in [(Aes::Enc, "enc"), (Aes::Enclast, "enclast"), (Aes::Dec, "dec"), (Aes::Declast, "declast")] {
+            check(&format!("aes{name} xmm{n}, xmm{m}"), |asm| asm.aes(op, a, b));
+        }
+        check(&format!("aesimc xmm{n}, xmm{m}; aeskeygenassist xmm{n}, xmm{m}, 36h"), |asm| {
+            asm.aesimc(a, b);
+            asm.aeskeygenassist(a, b, 54);
+        });
+        check(&format!("punpcklqdq xmm{n}, xmm{m}; pshufd xmm{n}, xmm{m}, 55h"), |asm| {
+            asm.punpcklqdq(a, b);
+            asm.pshufd(a, b, 85);
+        });
     }
 }
 

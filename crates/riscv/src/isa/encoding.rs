@@ -61,6 +61,8 @@ pub struct Encoding {
     pub bits: u32,
     /// Fields that must not be zero.
     nonzero: [u32; 2],
+    /// The bits that a field with a greatest value has, and that value in its place.
+    most: (u32, u32),
     /// Destination register.
     pub rd: Field,
     /// First source register.
@@ -90,6 +92,7 @@ impl Encoding {
             mask: 0,
             bits: 0,
             nonzero: [0; 2],
+            most: (0, 0),
             rd: Field::NONE,
             rs1: Field::NONE,
             rs2: Field::NONE,
@@ -169,7 +172,12 @@ impl Encoding {
         if let Some(at) = position(word, b'[') {
             let (name, ranges) = word.split_at(at);
             self.signed = same(name, b"imm");
-            assert!(self.signed || same(name, b"uimm"), "unknown immediate");
+            if same(name, b"rnum") {
+                // The number of a round: 11 and more are reserved.
+                self.most = (0xf << low, 10 << low);
+            } else {
+                assert!(self.signed || same(name, b"uimm"), "unknown immediate");
+            }
             self.note_immediate(ranges, low + width);
         } else if let Some(at) = position(word, b'/') {
             let (first, second) = word.split_at(at);
@@ -227,6 +235,7 @@ impl Encoding {
         word & self.mask == self.bits
             && (self.nonzero[0] == 0 || word & self.nonzero[0] != 0)
             && (self.nonzero[1] == 0 || word & self.nonzero[1] != 0)
+            && word & self.most.0 <= self.most.1
     }
 
     /// The operands of `word`, which matches.

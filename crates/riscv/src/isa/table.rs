@@ -51,6 +51,16 @@ pub enum Extension {
     Zbkx,
     /// Single bits.
     Zbs,
+    /// AES, decryption; the two instructions of its key schedule stand here, which Zkne has too.
+    Zknd,
+    /// AES, encryption.
+    Zkne,
+    /// SHA-2.
+    Zknh,
+    /// SM4.
+    Zksed,
+    /// SM3.
+    Zksh,
     /// Conditional zero.
     Zicond,
     /// Cache-block management.
@@ -338,6 +348,29 @@ instructions! {
         Binvi "binvi" Zbs "011010 uimm[5:0] rs1 001 rd 0010011" "rd,rs1,hex";
         Bset "bset" Zbs "0010100 rs2 rs1 001 rd 0110011" "rd,rs1,rs2";
         Bseti "bseti" Zbs "001010 uimm[5:0] rs1 001 rd 0010011" "rd,rs1,hex";
+
+        Aes64ds "aes64ds" Zknd "0011101 rs2 rs1 000 rd 0110011" "rd,rs1,rs2";
+        Aes64dsm "aes64dsm" Zknd "0011111 rs2 rs1 000 rd 0110011" "rd,rs1,rs2";
+        Aes64im "aes64im" Zknd "001100000000 rs1 001 rd 0010011" "rd,rs1";
+        Aes64ks1i "aes64ks1i" Zknd "00110001 rnum[3:0] rs1 001 rd 0010011" "rd,rs1,hex";
+        Aes64ks2 "aes64ks2" Zknd "0111111 rs2 rs1 000 rd 0110011" "rd,rs1,rs2";
+        Aes64es "aes64es" Zkne "0011001 rs2 rs1 000 rd 0110011" "rd,rs1,rs2";
+        Aes64esm "aes64esm" Zkne "0011011 rs2 rs1 000 rd 0110011" "rd,rs1,rs2";
+
+        Sha256sum0 "sha256sum0" Zknh "000100000000 rs1 001 rd 0010011" "rd,rs1";
+        Sha256sum1 "sha256sum1" Zknh "000100000001 rs1 001 rd 0010011" "rd,rs1";
+        Sha256sig0 "sha256sig0" Zknh "000100000010 rs1 001 rd 0010011" "rd,rs1";
+        Sha256sig1 "sha256sig1" Zknh "000100000011 rs1 001 rd 0010011" "rd,rs1";
+        Sha512sum0 "sha512sum0" Zknh "000100000100 rs1 001 rd 0010011" "rd,rs1";
+        Sha512sum1 "sha512sum1" Zknh "000100000101 rs1 001 rd 0010011" "rd,rs1";
+        Sha512sig0 "sha512sig0" Zknh "000100000110 rs1 001 rd 0010011" "rd,rs1";
+        Sha512sig1 "sha512sig1" Zknh "000100000111 rs1 001 rd 0010011" "rd,rs1";
+
+        Sm4ed "sm4ed" Zksed "uimm[1:0] 11000 rs2 rs1 000 rd 0110011" "rd,rs1,rs2,hex";
+        Sm4ks "sm4ks" Zksed "uimm[1:0] 11010 rs2 rs1 000 rd 0110011" "rd,rs1,rs2,hex";
+
+        Sm3p0 "sm3p0" Zksh "000100001000 rs1 001 rd 0010011" "rd,rs1";
+        Sm3p1 "sm3p1" Zksh "000100001001 rs1 001 rd 0010011" "rd,rs1";
 
         CzeroEqz "czero.eqz" Zicond "0000111 rs2 rs1 101 rd 0110011" "rd,rs1,rs2";
         CzeroNez "czero.nez" Zicond "0000111 rs2 rs1 111 rd 0110011" "rd,rs1,rs2";

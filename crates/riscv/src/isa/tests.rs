@@ -1,7 +1,7 @@
 use super::generate::{Generator, Options, Random};
 use super::*;
 
-const EXTENSIONS: [Extension; 23] = [
+const EXTENSIONS: [Extension; 28] = [
     Extension::I,
     Extension::M,
     Extension::A,
@@ -18,6 +18,11 @@ const EXTENSIONS: [Extension; 23] = [
     Extension::Zbkb,
     Extension::Zbkx,
     Extension::Zbs,
+    Extension::Zknd,
+    Extension::Zkne,
+    Extension::Zknh,
+    Extension::Zksed,
+    Extension::Zksh,
     Extension::Zicond,
     Extension::Zicbom,
     Extension::Zicbop,

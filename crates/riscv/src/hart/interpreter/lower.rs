@@ -1,6 +1,6 @@
 //! From a decoded instruction to a slot: which handler, and with which operands.
 
-use super::{atomic, bits, control, float, integer, memory, multiply, system};
+use super::{atomic, bits, control, crypto, float, integer, memory, multiply, system};
 use crate::hart::Registers;
 use crate::hart::block::{Handler, Slot};
 use crate::isa::{Instruction, Op};
@@ -300,6 +300,25 @@ fn handler(op: Op) -> Handler {
         Binvi => bits::binvi,
         Bset => bits::bset,
         Bseti => bits::bseti,
+        Aes64ds => crypto::aes64ds,
+        Aes64dsm => crypto::aes64dsm,
+        Aes64im => crypto::aes64im,
+        Aes64ks1i => crypto::aes64ks1i,
+        Aes64ks2 => crypto::aes64ks2,
+        Aes64es => crypto::aes64es,
+        Aes64esm => crypto::aes64esm,
+        Sha256sum0 => crypto::sha256sum0,
+        Sha256sum1 => crypto::sha256sum1,
+        Sha256sig0 => crypto::sha256sig0,
+        Sha256sig1 => crypto::sha256sig1,
+        Sha512sum0 => crypto::sha512sum0,
+        Sha512sum1 => crypto::sha512sum1,
+        Sha512sig0 => crypto::sha512sig0,
+        Sha512sig1 => crypto::sha512sig1,
+        Sm4ed => crypto::sm4ed,
+        Sm4ks => crypto::sm4ks,
+        Sm3p0 => crypto::sm3p0,
+        Sm3p1 => crypto::sm3p1,
         CzeroEqz => bits::czero_eqz,
         CzeroNez => bits::czero_nez,
         CboInval => memory::cbo_inval,

@@ -16,12 +16,13 @@
 //!
 //! **At the end of a block** the budget of the slice and the poll word are looked at: the safe point.
 //!
-//! Chapters of the manual are modules: [`integer`], [`control`], [`memory`], [`multiply`], [`atomic`], [`float`], [`bits`], [`system`];
+//! Chapters of the manual are modules: [`integer`], [`control`], [`memory`], [`multiply`], [`atomic`], [`float`], [`bits`], [`crypto`], [`system`];
 //! [`lower`] says which handler an operation has. To add an instruction: a line in [`crate::isa::table`], a handler, and its line in [`lower`].
 
 mod atomic;
 mod bits;
 mod control;
+mod crypto;
 mod float;
 mod integer;
 mod lower;

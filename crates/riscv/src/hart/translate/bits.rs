@@ -254,13 +254,13 @@ fn zero_extend(e: &mut Emitter<'_>, to: Gpr, size: Size, from: Gpr) {
 }
 
 /// The result is in `rax`.
-fn result(e: &mut Emitter<'_>, rd: u8) -> bool {
+pub(super) fn result(e: &mut Emitter<'_>, rd: u8) -> bool {
     e.write(rd, Gpr::Rax);
     true
 }
 
 /// The result is the sign-extended lower half of `rax`.
-fn word_result(e: &mut Emitter<'_>, rd: u8) -> bool {
+pub(super) fn word_result(e: &mut Emitter<'_>, rd: u8) -> bool {
     let target = e.target(rd, Gpr::Rax);
     e.asm.movsx(target, Size::B32, Gpr::Rax);
     e.write(rd, target);

@@ -35,7 +35,7 @@ use super::packed::{self, Plan};
 use super::spots::{self, Spot};
 use super::state::HartState;
 use super::words::{self, Words};
-use super::{atomic, bits, control, float, integer, memory};
+use super::{atomic, bits, control, crypto, float, integer, memory};
 use crate::hart::Hart;
 use crate::hart::block::{BlockRef, OwnBlock};
 use crate::hart::interpreter::single_block;
@@ -427,7 +427,7 @@ impl Emitter<'_> {
             || memory::emit(self, &instruction)
             || self.options.float && float::emit(self, &instruction)
             || self.options.atomics && atomic::emit(self, &instruction)
-            || self.options.bits && bits::emit(self, &instruction);
+            || self.options.bits && (bits::emit(self, &instruction) || crypto::emit(self, &instruction));
         if !emitted {
             self.call_out();
             self.held.begin(0, self.region_ready);

@@ -32,6 +32,7 @@ mod atomic;
 mod bits;
 mod cache;
 mod control;
+mod crypto;
 mod emit;
 mod flags;
 mod float;

@@ -99,7 +99,7 @@ switches! {
     packed "packed";
     /// Atomic operations on the host's.
     atomics "atomics";
-    /// Bit manipulation on the host's.
+    /// Bit manipulation, and the steps of ciphers and hashes, on the host's.
     bits "bits";
     /// Accesses to control and status registers, and fences of translations, do not leave translated code.
     system "system";
