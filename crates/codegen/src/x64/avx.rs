@@ -47,6 +47,12 @@ impl Assembler {
         self.encode_vex(long(0x66, 2, byte), dst.0, 0, src.into());
     }
 
+    /// `vpbroadcastb` and its kin: the lowest integer of `src`, of two to the power of `shift` bytes (0 to 3), in all places.
+    pub fn broadcast_integer(&mut self, shift: u8, dst: Xmm, src: Xmm) {
+        let byte = [0x78, 0x79, 0x58, 0x59][usize::from(shift & 3)];
+        self.encode_vex(long(0x66, 2, byte), dst.0, 0, src.into());
+    }
+
     /// `vcmpunordps` or `vcmpunordpd`: ones in the places where either is a NaN, else zeroes.
     pub fn unordered(&mut self, precision: Precision, dst: Xmm, a: Xmm, b: Xmm) {
         self.encode_vex(long(precision.packed(), 1, 0xc2), dst.0, a.0, b.into());

@@ -223,6 +223,9 @@ fn several_numbers_at_once() {
             asm.broadcast(Precision::Double, a, b);
             asm.move_packed(a, b);
         });
+        for (shift, name) in (0..).zip(["b", "w", "d", "q"]) {
+            check(&format!("vpbroadcast{name} ymm{n}, xmm{m}"), |asm| asm.broadcast_integer(shift, a, b));
+        }
     }
     check("vmovups ymm9, gs:[r12+r8*8+10h]; vmovups gs:[rax], ymm1; vzeroupper", |a| {
         a.load_packed(Xmm(9), Mem::indexed(R12, R8, Scale::Eight, 16).gs());

@@ -272,10 +272,14 @@ impl Emitter<'_> {
 
     /// How pieces can be done several iterations at once.
     fn plans(&self, pieces: &[Piece], facts: &[Facts]) -> Vec<Option<Plan>> {
-        if !(self.options.packed && self.options.memory && self.flat && self.region_ready) {
+        if !(self.options.packed && self.options.memory && self.flat) {
             return Vec::new();
         }
-        pieces.iter().zip(facts).map(|(piece, facts)| packed::plan(piece, &self.unit_mapping, facts.boxed)).collect()
+        let plan = |(piece, facts): (&Piece, &Facts)| {
+            let plan = packed::plan(piece, &self.unit_mapping, facts.boxed)?;
+            (self.region_ready || !plan.computes()).then_some(plan)
+        };
+        pieces.iter().zip(facts).map(plan).collect()
     }
 
     /// Control comes into the unit, which knows no last pages then.

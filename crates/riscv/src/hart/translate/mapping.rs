@@ -46,7 +46,9 @@ pub(super) fn may_assign_rdx(i: &Instruction) -> bool {
     use Op::*;
     let divides = matches!(i.op, Div | Divu | Rem | Remu | Divw | Divuw | Remw | Remuw | Mulh | Mulhu | Mulhsu);
     let chooses = matches!(i.op, CzeroEqz | CzeroNez | Csrrw);
-    !divides && !chooses && i.op.line().extension != Extension::A
+    !divides
+        && !chooses
+        && !matches!(i.op.line().extension, Extension::A | Extension::Zknd | Extension::Zknh | Extension::Zksh)
 }
 
 /// An assignment of guest registers to host registers.
