@@ -28,7 +28,7 @@ impl Arena {
         let bytes = bytes.next_multiple_of(ALIGNMENT);
         if self.chunks.last().is_none_or(|chunk| chunk.size() - self.used < bytes) {
             let chunk = if self.chunks.is_empty() {
-                Mapping::new(FIRST_CHUNK)
+                Mapping::new(FIRST_CHUNK).inspect(Mapping::populate)
             } else {
                 Mapping::aligned(CHUNK, CHUNK).inspect(Mapping::prefer_large_pages)
             };

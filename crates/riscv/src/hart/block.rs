@@ -43,7 +43,10 @@ use crate::mmu::tlb::Context;
 pub(crate) const BLOCK_INSTRUCTIONS_MAX: usize = 62;
 /// Memory for the blocks of one hart before all are dropped.
 const BYTES_MAX: usize = 80 << 20;
-const JUMPS: usize = 1 << 14;
+/// Entries of the jump cache at first; a power of two.
+const JUMPS_MIN: usize = 1 << 8;
+/// What it grows to.
+const JUMPS_MAX: usize = 1 << 14;
 
 /// How a run of handlers ended. One byte, since only results in one register let calls be jumps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -433,10 +436,10 @@ struct Jump {
     block: Option<BlockRef>,
 }
 
-/// A jump cache that nothing is in. The host gives its pages when they are used, which most of a short program's never are.
-fn no_jumps() -> Box<[Jump; JUMPS]> {
+/// A jump cache that nothing is in.
+fn no_jumps(count: usize) -> Box<[Jump]> {
     // SAFETY: of numbers zero is one, and of an optional reference, which is a pointer that is not null, it is none.
-    unsafe { Box::new_zeroed().assume_init() }
+    unsafe { Box::new_zeroed_slice(count).assume_init() }
 }
 
 /// Things by the number of the page that they come from.
@@ -455,7 +458,10 @@ pub(crate) fn chosen<T>(places: &ByPage<T>, pages: &RangeInclusive<u64>) -> Vec<
 pub(crate) struct BlockCache {
     /// The pages that blocks come from.
     pub(crate) maker: Maker,
-    jumps: Box<[Jump; JUMPS]>,
+    /// The jump cache: as many entries as a power of two, from [`JUMPS_MIN`] to [`JUMPS_MAX`].
+    jumps: Box<[Jump]>,
+    /// How often something was entered there.
+    entered: usize,
     blocks: HashMap<u64, BlockRef, BuildHasherDefault<AddressHasher>>,
     /// By page, the addresses of the blocks that have bytes in it, and maybe of others.
     pages: ByPage<Vec<u64>>,
@@ -474,7 +480,8 @@ impl BlockCache {
     pub(crate) fn new() -> Self {
         Self {
             maker: Maker::default(),
-            jumps: no_jumps(),
+            jumps: no_jumps(JUMPS_MIN),
+            entered: 0,
             blocks: HashMap::default(),
             pages: HashMap::default(),
             arena: Arena::default(),
@@ -484,21 +491,27 @@ impl BlockCache {
     }
 
     #[inline(always)]
-    fn jump_index(pc: u64) -> usize {
-        host_size(pc >> 1 ^ pc >> 13) & (JUMPS - 1)
+    fn jump_index(&self, pc: u64) -> usize {
+        host_size(pc >> 1 ^ pc >> 13) & (self.jumps.len() - 1)
     }
 
     /// The block for `pc` in a fetch context, if it was entered and may be executed.
     #[inline(always)]
     pub(crate) fn jump(&self, pc: u64, context: Context) -> Option<BlockRef> {
-        let jump = &self.jumps[Self::jump_index(pc)];
+        let jump = &self.jumps[self.jump_index(pc)];
         if jump.pc == pc && jump.context == context { jump.block.filter(|block| block.lives.get()) } else { None }
     }
 
     /// Enters a block for `pc` in a fetch context, if it stays.
     pub(crate) fn enter_jump(&mut self, pc: u64, context: Context, block: BlockRef) {
         if block.stay == Stay::Kept {
-            self.jumps[Self::jump_index(pc)] = Jump { pc, context, block: Some(block) };
+            // A short program, of which most pages of a large cache would be used for little, has a small one.
+            self.entered += 1;
+            if self.entered > self.jumps.len() && self.jumps.len() < JUMPS_MAX {
+                self.jumps = no_jumps(self.jumps.len() * 4);
+            }
+            let index = self.jump_index(pc);
+            self.jumps[index] = Jump { pc, context, block: Some(block) };
         }
     }
 
@@ -579,7 +592,7 @@ impl BlockCache {
     pub(crate) fn clear(&mut self) -> BlockRef {
         // Jumps lead to blocks that were kept.
         if self.arena.size() > 0 {
-            self.jumps = no_jumps();
+            self.jumps = no_jumps(self.jumps.len());
         }
         self.maker.clear();
         self.pages.clear();

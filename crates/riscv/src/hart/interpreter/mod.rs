@@ -477,7 +477,10 @@ impl Hart {
         if let Some(block) = self.blocks.get(physical.0)
             && self.still_right(pc, block)?
         {
-            self.enter_jump(pc, block);
+            if !block.checked {
+                // Fetching may have selected a new context.
+                self.blocks.enter_jump(pc, self.tlb.fetch_context(), block);
+            }
             return Ok(block);
         }
         self.watch_code(physical.0);
@@ -489,18 +492,10 @@ impl Hart {
         {
             parts.heat = Some(cache.options().threshold.saturating_sub(1));
         }
+        // Jumps find it from the second time on: most of a program is not executed again, or comes from where links are.
         let block = self.blocks.insert(&parts);
         self.blocks.scratch = parts;
-        self.enter_jump(pc, block);
         Ok(block)
-    }
-
-    /// Lets the next jump to `pc` find `block`.
-    fn enter_jump(&mut self, pc: u64, block: BlockRef) {
-        if !block.checked {
-            // Fetching may have selected a new context.
-            self.blocks.enter_jump(pc, self.tlb.fetch_context(), block);
-        }
     }
 
     /// Whether `block`, found by its physical address, is what is at `pc` now.

@@ -139,7 +139,10 @@ impl HartState {
     pub(crate) fn attach(&mut self, cache: Arc<CodeCache>) {
         let stubs = cache.stubs();
         (self.leave, self.leave_to, self.call_out) = (stubs.leave, stubs.leave_to, stubs.call_out);
-        self.table = vec![self.no_jump(); JUMPS].into_boxed_slice();
+        // The host gives the pages of a table of zeroes when they are used. In the first entry zero would be an address; it can be that of no other.
+        // SAFETY: its entries are numbers.
+        self.table = unsafe { Box::new_zeroed_slice(JUMPS).assume_init() };
+        self.table[0] = self.no_jump();
         self.jumps = self.table.as_mut_ptr();
         self.units = vec![NO_UNIT; UNITS].into_boxed_slice();
         self.limit = cache.flat_size().unwrap_or(0);
