@@ -8,7 +8,7 @@ use crate::process::Thread;
 use crate::start::STACK_END;
 
 /// What the processor is to programs that read its description.
-const ISA: &str = "rv64imafdc_zicbom_zicboz_zicntr_zicond_zicsr_zifencei_zihintpause_zawrs_zba_zbb_zbc_zbkb_zbkx_zbs_zknd_zkne_zknh_zksed_zksh";
+const ISA: &str = "rv64imafdc_zicbom_zicboz_zicntr_zicond_zicsr_zifencei_zihintpause_zawrs_zba_zbb_zbc_zbkb_zbkc_zbkx_zbs_zknd_zkne_zknh_zksed_zksh";
 
 /// The name and the contents of a file that is answered here; `None` if the host's will do.
 pub(crate) fn file(thread: &Thread, path: &[u8]) -> Option<(&'static CStr, Vec<u8>)> {

@@ -458,8 +458,8 @@ fn virtio_devices(config: &mut BoardConfig, crew: &Crew) -> Result<Vec<Arc<dyn V
 
 /// What every hart implements, as the device tree names it.
 fn isa(hardware_ad_updates: bool) -> Isa<'static> {
-    const ALWAYS: &str = "zicbom zicbop zicboz zicntr zicond zicsr zifencei zihintpause zihpm zawrs zba zbb zbc zbkb zbkx zbs zknd zkne zknh zksed \
-                          zksh sstc svinval svnapot svpbmt";
+    const ALWAYS: &str = "zicbom zicbop zicboz zicntr zicond zicsr zifencei zihintpause zihpm zawrs zba zbb zbc zbkb zbkc zbkx zbs \
+                          zknd zkne zknh zksed zksh sstc svinval svnapot svpbmt";
     let mut extensions = ALWAYS.split(' ').collect::<Vec<_>>();
     extensions.push(if hardware_ad_updates { "svadu" } else { "svade" });
     Isa { letters: "imafdc", extensions, mmu_type: "riscv,sv57", cache_block_bytes: 64 }
