@@ -40,8 +40,10 @@ const fn inverse(a: u8, field: u32) -> u8 {
     result
 }
 
-/// The sum of `a` rotated right by each number of bits that is set in `rotations`, plus `constant`.
-const fn affine(a: u8, rotations: u8, constant: u8) -> u8 {
+/// The sum of the byte rotated right by each number of bits that is set in the first, plus the second.
+type Affine = (u8, u8);
+
+const fn affine(a: u8, (rotations, constant): Affine) -> u8 {
     let (mut sum, mut n) = (constant, 0);
     while n < 8 {
         if rotations >> n & 1 != 0 {
@@ -52,38 +54,30 @@ const fn affine(a: u8, rotations: u8, constant: u8) -> u8 {
     sum
 }
 
-/// What the S-box of AES makes of each byte (FIPS 197, 5.1.1).
-static AES_SBOX: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut a = 0;
+/// What an S-box makes of each byte: an affine map, the inverse in the field, another affine map.
+const fn sbox(before: Affine, field: u32, after: Affine) -> [u8; 256] {
+    let (mut table, mut a) = ([0; 256], 0);
     while a < 256 {
-        table[a] = affine(inverse(a as u8, AES), 0xf1, 0x63);
+        table[a] = affine(inverse(affine(a as u8, before), field), after);
         a += 1;
     }
     table
-};
+}
 
-/// The inverse of [`AES_SBOX`].
-static AES_INVERSE_SBOX: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut a = 0;
+/// The inverse of a table in which each byte stands once.
+const fn inverted(table: &[u8; 256]) -> [u8; 256] {
+    let (mut result, mut a) = ([0; 256], 0);
     while a < 256 {
-        table[affine(inverse(a as u8, AES), 0xf1, 0x63) as usize] = a as u8;
+        result[table[a] as usize] = a as u8;
         a += 1;
     }
-    table
-};
+    result
+}
 
-/// What the S-box of SM4 makes of each byte: an affine map before the inverse and after it.
-static SM4_SBOX: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut a = 0;
-    while a < 256 {
-        table[a] = affine(inverse(affine(a as u8, 0xa7, 0xd3), SM4), 0xa7, 0xd3);
-        a += 1;
-    }
-    table
-};
+/// FIPS 197, 5.1.1.
+static AES_SBOX: [u8; 256] = sbox((1, 0), AES, (0xf1, 0x63));
+static AES_INVERSE_SBOX: [u8; 256] = inverted(&sbox((1, 0), AES, (0xf1, 0x63)));
+static SM4_SBOX: [u8; 256] = sbox((0xa7, 0xd3), SM4, (0xa7, 0xd3));
 
 /// Bytes of two columns of AES's state, or of all four.
 type Half = [u8; 8];
