@@ -197,6 +197,9 @@ fn linux_programs() {
     spin(folder.path());
     let mut machine = Machine::start(folder, &["run", "--name", "work", "./spin", "3"]);
     paused_and_resumed(&machine, "linux", "work");
+    let second = machine.ask(&["run", "--name", "work", "./spin", "3"]);
+    let error = "isomorph: cannot be controlled from outside: machine 'work' is running already: give this one another name with --name\n";
+    assert_eq!((second.status.code(), &*String::from_utf8_lossy(&second.stderr)), (Some(126), error));
     machine.told(&["pause", "work"]);
     machine.told(&["stop", "work"]);
     assert_eq!(machine.wait(), Some(3), "its handler of SIGTERM");

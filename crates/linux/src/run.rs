@@ -115,7 +115,7 @@ pub fn run(program: Program, environment: &[OsString], seeing: Seeing<'_>) -> Re
         set_host_mask(u64::MAX);
         let attended = attend(Holder::new(Arc::clone(&hold), Arc::clone(&space)));
         set_host_mask(mask);
-        attended.map_err(host("control from outside"))?;
+        attended.map_err(StartError::Control)?;
     }
     let counts = seeing.counts.then(|| Counts::new(time.ticks()));
     let process = Process {

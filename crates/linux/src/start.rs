@@ -76,6 +76,9 @@ pub enum StartError {
         /// What it said.
         cause: std::io::Error,
     },
+    /// Nobody can control it from outside, who was to; the cause says so.
+    #[error(transparent)]
+    Control(std::io::Error),
     /// The vdso could not be written, which is our own mistake.
     #[error("the vdso cannot be assembled: {0}")]
     Vdso(#[from] riscv::isa::AssembleError),
