@@ -5,6 +5,8 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "values are cut to the width of their access")]
 
+use std::ptr::NonNull;
+
 use machine::GuestPhysical;
 use machine::address::{PAGE_SIZE, host_size};
 use machine::bus::Width;
@@ -13,7 +15,7 @@ use machine::memory::Scalar;
 use super::status::{envcfg, mstatus};
 use super::trap::{Cause, Trap};
 use super::{Hart, Privilege};
-use crate::mmu::tlb::Class;
+use crate::mmu::tlb::{Class, FetchPage};
 use crate::mmu::walk::{Page, Rules, Satp, walk};
 use crate::mmu::{Access, Fault, Permissions};
 
@@ -24,6 +26,25 @@ pub(crate) enum Place {
     Memory(*mut u8),
     /// Not memory: a device, or nothing.
     Bus(GuestPhysical),
+}
+
+/// Where an instruction is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fetched {
+    /// Its first byte.
+    pub(crate) physical: GuestPhysical,
+    /// The frame of its page, if all of that may be fetched from by the same translation; to be read until the hart acknowledges a fence.
+    pub(crate) page: Option<NonNull<u8>>,
+}
+
+/// The halfword of code at `at` or the even address before it.
+///
+/// # Safety
+/// `page` is that of a [`Fetched`] that holds, and `at` is in the same page.
+#[inline(always)]
+pub(crate) unsafe fn half(page: NonNull<u8>, at: u64) -> u32 {
+    // SAFETY: the offset is inside the page, and even.
+    unsafe { u16::load(page.as_ptr().add(host_size(at & (PAGE_SIZE - 2)))) }.into()
 }
 
 fn trap(fault: Fault, access: Access, at: u64) -> Trap {
@@ -110,7 +131,7 @@ impl Hart {
         let Page { permissions, extent, .. } = page;
         if access == Access::Fetch {
             if protection.is_some() {
-                self.tlb.enter_fetch(at, page.physical, extent);
+                self.tlb.enter_fetch(at, FetchPage { physical: page.physical, host: frame }, extent);
             }
         } else {
             let mut permissions = protection.unwrap_or(Permissions::NONE).and(permissions);
@@ -129,19 +150,23 @@ impl Hart {
         self.resolve(at, size, access).map_err(|fault| trap(fault, access, at))
     }
 
-    /// The physical address of the instruction halfword at `at`, and whether its whole page may be fetched from by the same translation.
-    pub(crate) fn fetch_address(&mut self, at: u64) -> Result<(GuestPhysical, bool), Trap> {
+    /// Where the instruction halfword at `at` is.
+    pub(crate) fn fetch_address(&mut self, at: u64) -> Result<Fetched, Trap> {
+        let whole = |page: FetchPage| Fetched {
+            physical: GuestPhysical(page.physical | (at & (PAGE_SIZE - 1))),
+            page: Some(page.host),
+        };
         if let Some(page) = self.tlb.fetch(at) {
-            return Ok((GuestPhysical(page | (at & (PAGE_SIZE - 1))), true));
+            return Ok(whole(page));
         }
         match self.place(at, 2, Access::Fetch)? {
             Place::Memory(_) => {
                 if let Some(page) = self.tlb.fetch(at) {
-                    return Ok((GuestPhysical(page | (at & (PAGE_SIZE - 1))), true));
+                    return Ok(whole(page));
                 }
                 let page = walk(&self.memory, &self.pmp, &self.rules(self.privilege), at, Access::Fetch)
                     .map_err(|fault| trap(fault, Access::Fetch, at))?;
-                Ok((GuestPhysical(page.physical | (at & (PAGE_SIZE - 1))), false))
+                Ok(Fetched { physical: GuestPhysical(page.physical | (at & (PAGE_SIZE - 1))), page: None })
             }
             Place::Bus(_) => Err(Trap::new(Cause::FetchAccess, at)),
         }
@@ -157,8 +182,12 @@ impl Hart {
     }
 
     pub(crate) fn fetch_half(&mut self, at: u64) -> Result<u32, Trap> {
-        let (physical, _) = self.fetch_address(at)?;
-        self.code_half(physical).map(u32::from).ok_or(Trap::new(Cause::FetchAccess, at))
+        let fetched = self.fetch_address(at)?;
+        match fetched.page {
+            // SAFETY: `half` asks for what the page gives.
+            Some(page) => Ok(unsafe { half(page, at) }),
+            None => self.code_half(fetched.physical).map(u32::from).ok_or(Trap::new(Cause::FetchAccess, at)),
+        }
     }
 
     /// Loads `size` bytes (1, 2, 4 or 8), zero-extended.

@@ -41,12 +41,16 @@ use crate::mmu::tlb::Context;
 
 /// Instructions in a block at most. With four bytes each, offsets inside fit a byte when halved.
 pub(crate) const BLOCK_INSTRUCTIONS_MAX: usize = 62;
+/// Halves of the instructions of a block at most.
+const SOURCE_MAX: usize = 2 * BLOCK_INSTRUCTIONS_MAX;
 /// Memory for the blocks of one hart before all are dropped.
 const BYTES_MAX: usize = 80 << 20;
 /// Entries of the jump cache at first; a power of two.
 const JUMPS_MIN: usize = 1 << 8;
 /// What it grows to.
 const JUMPS_MAX: usize = 1 << 14;
+/// For 128 KiB of code.
+const SEEN_WORDS: usize = 1 << 10;
 
 /// How a run of handlers ended. One byte, since only results in one register let calls be jumps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,7 +240,9 @@ pub(crate) struct Parts {
     pub(crate) slots: Vec<Slot>,
     pub(crate) count: u32,
     pub(crate) long: u64,
-    pub(crate) source: Vec<u16>,
+    /// The instructions' bytes in halves: [`SOURCE_MAX`], of which so many are theirs.
+    source: Vec<u16>,
+    halves: usize,
     pub(crate) physical: u64,
     pub(crate) second_half: Option<u64>,
     /// Offset of the taken exit.
@@ -248,18 +254,43 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Of a block at `physical`, without instructions. The memory of `old` parts is used again.
-    pub(crate) fn begin(physical: u64, old: Self) -> Self {
-        let Self { mut slots, mut source, .. } = old;
-        slots.clear();
-        slots.push(COUNT);
-        source.clear();
-        Self { slots, source, physical, ..Self::default() }
+    /// Of a block at `physical`, without instructions.
+    pub(crate) fn new(physical: u64) -> Self {
+        let mut parts = Self::default();
+        parts.begin(physical);
+        parts
+    }
+
+    /// As [`Self::new`], with the memory of these parts.
+    pub(crate) fn begin(&mut self, physical: u64) {
+        self.slots.clear();
+        self.slots.push(COUNT);
+        self.source.resize(SOURCE_MAX, 0);
+        (self.halves, self.count, self.long, self.taken) = (0, 0, 0, 0);
+        (self.physical, self.second_half, self.checked, self.heat) = (physical, None, false, None);
+    }
+
+    /// Adds an instruction: the low 16 of its `bits`, unless it is `long`.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, reason = "the halves of the bits")]
+    pub(crate) fn push(&mut self, slot: Slot, bits: u32, long: bool) {
+        self.slots.push(slot);
+        // The host cannot foresee which length is next, so there is no jump: what is not meant is overwritten.
+        if let Some([low, high]) = self.source.get_mut(self.halves..self.halves + 2) {
+            (*low, *high) = (bits as u16, (bits >> 16) as u16);
+        }
+        self.halves += 1 + usize::from(long);
+        self.long |= u64::from(long) << self.count;
+        self.count += 1;
+    }
+
+    fn source(&self) -> &[u16] {
+        &self.source[..self.halves]
     }
 
     /// Bytes that a block of them takes.
     fn size(&self) -> usize {
-        size_of::<Block>() + size_of_val(&*self.slots) + size_of_val(&*self.source)
+        size_of::<Block>() + size_of_val(&*self.slots) + size_of_val(self.source())
     }
 }
 
@@ -277,7 +308,7 @@ impl Block {
     /// # Safety
     /// `room` has the bytes that `parts` tell, is aligned to [`ALIGNMENT`], and is the block's alone for as long as that is used.
     unsafe fn place(parts: &Parts, stay: Stay, room: NonNull<u8>) -> BlockRef {
-        let bytes = i64::try_from(2 * parts.source.len()).unwrap_or(i64::MAX);
+        let bytes = i64::try_from(2 * parts.source().len()).unwrap_or(i64::MAX);
         let exit = |offset: i64| {
             let page_offset = (parts.physical & 0xfff).cast_signed();
             let inside = stay == Stay::Kept
@@ -291,13 +322,13 @@ impl Block {
             let counting = block.add(1).cast::<Slot>();
             counting.copy_from_nonoverlapping(NonNull::from(&*parts.slots).cast(), parts.slots.len());
             let source = counting.add(parts.slots.len()).cast::<u16>();
-            source.copy_from_nonoverlapping(NonNull::from(&*parts.source).cast(), parts.source.len());
+            source.copy_from_nonoverlapping(NonNull::from(parts.source()).cast(), parts.source().len());
             let first = counting.add(1);
             block.write(Self {
                 entry: if parts.heat.is_some() { counting } else { first },
                 first,
                 source,
-                source_length: parts.source.len(),
+                source_length: parts.source().len(),
                 count: parts.count,
                 heat: Cell::new(parts.heat.unwrap_or(0)),
                 unit: Cell::new((0, 0)),
@@ -384,17 +415,25 @@ impl Deref for BlockRef {
 /// A block with memory of its own.
 pub(crate) struct OwnBlock {
     block: BlockRef,
-    _room: Box<[MaybeUninit<u128>]>,
+    room: Box<[MaybeUninit<u128>]>,
 }
 
 const _: () = assert!(align_of::<u128>() == ALIGNMENT && size_of::<u128>() == ALIGNMENT);
 
 impl OwnBlock {
     fn new(parts: &Parts, stay: Stay) -> Self {
-        let mut room = Box::new_uninit_slice(parts.size().div_ceil(ALIGNMENT));
+        Self::with_room(parts, stay, Box::default())
+    }
+
+    /// In `room`, if that is large enough.
+    fn with_room(parts: &Parts, stay: Stay, mut room: Box<[MaybeUninit<u128>]>) -> Self {
+        let size = parts.size().div_ceil(ALIGNMENT);
+        if room.len() < size {
+            room = Box::new_uninit_slice(size.next_power_of_two());
+        }
         // SAFETY: it has the size and alignment, and is this value's, which hands out the block; who takes it out keeps this alive.
         let block = unsafe { Block::place(parts, stay, NonNull::from(&mut *room).cast()) };
-        Self { block, _room: room }
+        Self { block, room }
     }
 
     /// The block of one instruction that translated code leaves to the interpreter.
@@ -471,6 +510,8 @@ pub(crate) struct BlockCache {
     single: Option<OwnBlock>,
     /// What the last block was made of, for its memory.
     pub(crate) scratch: Parts,
+    /// A bit for each place that was decoded, by some bits of its address.
+    seen: Box<[u64; SEEN_WORDS]>,
 }
 
 // SAFETY: the pointers are into memory that the cache owns; nothing in it is tied to a thread.
@@ -487,6 +528,7 @@ impl BlockCache {
             arena: Arena::default(),
             single: None,
             scratch: Parts::default(),
+            seen: Box::new([0; SEEN_WORDS]),
         }
     }
 
@@ -515,6 +557,16 @@ impl BlockCache {
         }
     }
 
+    /// Whether the code at a physical address is decoded for the first time, so that its block is not worth keeping: much of a program is executed once. It
+    /// may say no of code that looks like other code by its address.
+    pub(crate) fn is_first_visit(&mut self, physical: u64) -> bool {
+        let bit = host_size(physical >> 1 ^ physical >> 17);
+        let word = &mut self.seen[bit / 64 % SEEN_WORDS];
+        let was = *word;
+        *word |= 1 << (bit % 64);
+        was != *word
+    }
+
     /// The block at a physical address.
     pub(crate) fn get(&self, physical: u64) -> Option<BlockRef> {
         self.blocks.get(&physical).copied()
@@ -533,6 +585,10 @@ impl BlockCache {
         let block = unsafe { Block::place(parts, Stay::Kept, room) };
         for at in [Some(block.physical), block.second_half].into_iter().flatten() {
             self.pages.entry(at >> PAGE_SHIFT).or_default().push(block.physical);
+        }
+        if self.blocks.len() == self.blocks.capacity() {
+            // Once for four times as many: each time, all are moved.
+            self.blocks.reserve(3 * self.blocks.len());
         }
         if let Some(replaced) = self.blocks.insert(block.physical, block) {
             replaced.lives.set(false);
@@ -580,7 +636,8 @@ impl BlockCache {
 
     /// Makes a block and keeps it only until the next call: it is neither linked to others nor others to it.
     pub(crate) fn insert_single(&mut self, parts: &Parts) -> BlockRef {
-        self.single.insert(OwnBlock::new(parts, Stay::Once)).get()
+        let room = self.single.take().map(|single| single.room).unwrap_or_default();
+        self.single.insert(OwnBlock::with_room(parts, Stay::Once, room)).get()
     }
 
     /// Whether the cache has outgrown its bound, so that [`Self::clear`] is due.
@@ -598,7 +655,8 @@ impl BlockCache {
         self.pages.clear();
         self.blocks.clear();
         self.arena.clear();
-        let mut parts = Parts::begin(0, Parts::default());
+        self.seen.fill(0);
+        let mut parts = Parts::new(0);
         parts.slots.push(Slot { handler: nothing, rd: 0, rs1: 0, rs2: 0, extra: 0, imm: 0 });
         self.insert_single(&parts)
     }
@@ -611,13 +669,13 @@ mod tests {
     #[test]
     fn a_block_without_room_is_for_now_only() {
         let mut cache = BlockCache::new();
-        let mut parts = Parts::begin(0x1000, Parts::default());
+        let mut parts = Parts::new(0x1000);
         parts.slots.push(DONE);
         let kept = cache.insert(&parts);
         cache.enter_jump(0x1000, Context::NONE, kept);
         assert!(cache.jump(0x1000, Context::NONE) == Some(kept) && cache.get(0x1000) == Some(kept));
         // More than the arena gives at once.
-        let mut parts = Parts::begin(0x2000, parts);
+        let mut parts = Parts::new(0x2000);
         parts.slots.resize(1 << 20, DONE);
         let once = cache.insert(&parts);
         cache.enter_jump(0x2000, Context::NONE, once);

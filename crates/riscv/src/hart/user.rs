@@ -19,7 +19,7 @@ use super::access::Place;
 use super::csr::number;
 use super::status::{envcfg, mstatus};
 use super::{Hart, HartConfig, HartSignals, Privilege, TimeSource};
-use crate::mmu::tlb::Extent;
+use crate::mmu::tlb::{Extent, FetchPage};
 use crate::mmu::{Access, Fault, Permissions};
 
 /// The memory of a program.
@@ -100,7 +100,7 @@ impl Hart {
             return Err(Fault::Page);
         }
         if access == Access::Fetch {
-            self.tlb.enter_fetch(at, start, Extent::default());
+            self.tlb.enter_fetch(at, FetchPage { physical: start, host }, Extent::default());
         } else {
             self.tlb.enter(at, host.as_ptr(), permissions, Extent::default());
         }

@@ -1,7 +1,8 @@
 //! The encoding column of the table, parsed at compile time into masks and fields.
 //!
 //! A register is one masked shift and an addend (x8 for the short fields of compressed instructions; a fixed register is an addend alone), an
-//! immediate is a few masked shifts: decoding an operand takes no branch on the kind of instruction.
+//! immediate is four masked rotations, of which most are of nothing, and seldom two more: decoding takes hardly a branch on the kind of instruction. The host
+//! could not foresee it, and most code is decoded once.
 
 use super::{Instruction, Op};
 
@@ -39,30 +40,36 @@ impl Field {
     }
 }
 
-/// Bits of the immediate that lie side by side in the word.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    from: u8,
-    to: u8,
-    mask: u32,
-}
+/// In how many groups the most scattered immediate of the manual (`c.j`) lies, if what is equally far from its place is one.
+const GROUPS: usize = 6;
+/// With more there are only compressed jumps, branches and `c.addi16sp`.
+const MOSTLY: usize = 4;
 
-/// The manual's most scattered immediate (`c.j`) has this many pieces.
-const RUNS: usize = 8;
-
-/// What the bits of an instruction mean.
+/// What the bits of an instruction mean: a line of the host's cache, since decoding code for the first time takes as long as waiting for such lines.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub struct Encoding {
-    /// In bytes: 2 or 4.
-    pub length: u8,
     /// The bits that tell it from other instructions ...
     pub mask: u32,
     /// ... and their values.
     pub bits: u32,
-    /// Fields that must not be zero.
-    nonzero: [u32; 2],
-    /// The bits that a field with a greatest value has, and that value in its place.
-    most: (u32, u32),
+    /// The immediate is `word & mask`, turned left, of each of the groups; those that are not used have no bits.
+    groups: [u32; GROUPS],
+    turns: [u8; GROUPS],
+    /// How far the immediate's highest bit is from bit 31, if it is its sign, and zero otherwise.
+    extension: u8,
+    /// Whether the immediate's highest bit is its sign.
+    signed: bool,
+    /// Bits of the immediate that no field holds.
+    fixed_imm: u8,
+    /// The greatest immediate, or [`ANY`].
+    most: u8,
+    /// Fields that must not be zero; only compressed instructions have some.
+    nonzero: [u16; 2],
+    /// One if there is such a field, so that what is less than this is wrong.
+    least: [u8; 2],
+    /// In bytes: 2 or 4.
+    pub length: u8,
     /// Destination register.
     pub rd: Field,
     /// First source register.
@@ -73,15 +80,12 @@ pub struct Encoding {
     pub rs3: Field,
     /// Rounding mode, or `aq` and `rl`.
     pub rm: Field,
-    runs: [Run; RUNS],
-    run_count: u8,
-    /// Whether the immediate's highest bit is its sign.
-    signed: bool,
-    /// Number of the immediate's highest bit.
-    top: u8,
-    /// Bits of the immediate that no field holds.
-    fixed_imm: i32,
 }
+
+/// No immediate is too great.
+const ANY: u8 = u8::MAX;
+
+const _: () = assert!(size_of::<Encoding>() == 64);
 
 impl Encoding {
     /// Parses the notation of the table. Only called at compile time: a mistake stops the build.
@@ -92,16 +96,17 @@ impl Encoding {
             mask: 0,
             bits: 0,
             nonzero: [0; 2],
-            most: (0, 0),
+            least: [0; 2],
+            most: ANY,
             rd: Field::NONE,
             rs1: Field::NONE,
             rs2: Field::NONE,
             rs3: Field::NONE,
             rm: Field::NONE,
-            runs: [Run { from: 0, to: 0, mask: 0 }; RUNS],
-            run_count: 0,
+            groups: [0; GROUPS],
+            turns: [0; GROUPS],
+            extension: 0,
             signed: false,
-            top: 0,
             fixed_imm: 0,
         };
         // The width comes first, since the notation begins at the top bit.
@@ -109,6 +114,11 @@ impl Encoding {
         assert!(width == 16 || width == 32, "an encoding has 16 or 32 bits");
         parsed.length = if width == 16 { 2 } else { 4 };
         parsed.words(text, Some(width));
+        if parsed.signed {
+            #[allow(clippy::cast_possible_truncation, reason = "at most 32")]
+            let extension = parsed.immediate_bits().leading_zeros() as u8;
+            parsed.extension = extension;
+        }
         parsed
     }
 
@@ -156,7 +166,7 @@ impl Encoding {
             } else if same(name, b"rs1") {
                 self.rs1 = fixed;
             } else if same(name, b"imm") {
-                self.fixed_imm = value as i32;
+                self.fixed_imm = value;
             } else {
                 panic!("only rd, rs1 and imm can be fixed");
             }
@@ -167,14 +177,19 @@ impl Encoding {
         if nonzero {
             let bits = (u32::MAX >> (32 - width as u32)) << low;
             // The pieces of an immediate are together not zero; a register is by itself.
-            self.nonzero[(word[0] == b'r') as usize] |= bits;
+            assert!(bits >> 16 == 0, "only compressed instructions have fields that are not zero");
+            #[allow(clippy::cast_possible_truncation, reason = "looked at above")]
+            let bits = bits as u16;
+            let field = (word[0] == b'r') as usize;
+            self.nonzero[field] |= bits;
+            self.least[field] = 1;
         }
         if let Some(at) = position(word, b'[') {
             let (name, ranges) = word.split_at(at);
             self.signed = same(name, b"imm");
             if same(name, b"rnum") {
                 // The number of a round: 11 and more are reserved.
-                self.most = (0xf << low, 10 << low);
+                self.most = 10;
             } else {
                 assert!(self.signed || same(name, b"uimm"), "unknown immediate");
             }
@@ -218,28 +233,29 @@ impl Encoding {
             let (top, bottom, length) = range(after);
             let width = top - bottom + 1;
             high -= width;
-            if top > self.top {
-                self.top = top;
+            let turn = (32 + bottom - high) % 32;
+            let mut group = 0;
+            while self.groups[group] != 0 && self.turns[group] != turn {
+                group += 1;
             }
-            let mask = u32::MAX >> (32 - width as u32);
-            self.runs[self.run_count as usize] = Run { from: high, to: bottom, mask };
-            self.run_count += 1;
+            self.groups[group] |= (u32::MAX >> (32 - width as u32)) << high;
+            self.turns[group] = turn;
             rest = after.split_at(length).1;
         }
     }
 
-    /// Whether `word` is such an instruction.
+    /// Whether `word` is such an instruction; of a compressed one only the low 16 bits count.
     #[must_use]
     #[inline]
     pub const fn matches(&self, word: u32) -> bool {
-        word & self.mask == self.bits
-            && (self.nonzero[0] == 0 || word & self.nonzero[0] != 0)
-            && (self.nonzero[1] == 0 || word & self.nonzero[1] != 0)
-            && word & self.most.0 <= self.most.1
+        // Nothing here is worth a jump of the host that goes now this way, now that.
+        let is_zero = ((word & self.nonzero[0] as u32) < self.least[0] as u32)
+            | ((word & self.nonzero[1] as u32) < self.least[1] as u32);
+        (word & self.mask == self.bits) & !is_zero && (self.most == ANY || self.immediate(word) <= self.most as i32)
     }
 
     /// The operands of `word`, which matches.
-    #[inline]
+    #[inline(always)]
     pub(super) fn decode(&self, op: Op, word: u32) -> Instruction {
         Instruction {
             op,
@@ -253,15 +269,29 @@ impl Encoding {
         }
     }
 
-    #[inline]
-    fn immediate(&self, word: u32) -> i32 {
-        let mut imm = 0;
-        for run in &self.runs[..usize::from(self.run_count)] {
-            imm |= ((word >> run.from) & run.mask) << run.to;
+    #[inline(always)]
+    const fn immediate(&self, word: u32) -> i32 {
+        let mut imm = self.turned(word, 0) | self.turned(word, 1) | self.turned(word, 2) | self.turned(word, 3);
+        if self.groups[MOSTLY] != 0 {
+            imm |= self.turned(word, 4) | self.turned(word, 5);
         }
-        let imm = imm.cast_signed();
-        let unused = 31 - self.top;
-        (if self.signed { imm << unused >> unused } else { imm }) | self.fixed_imm
+        (imm.cast_signed() << (self.extension & 31) >> (self.extension & 31)) | self.fixed_imm as i32
+    }
+
+    #[inline(always)]
+    const fn turned(&self, word: u32, group: usize) -> u32 {
+        (word & self.groups[group]).rotate_left(self.turns[group] as u32)
+    }
+
+    /// The bits of the immediate that the word holds.
+    const fn immediate_bits(&self) -> u32 {
+        let mut bits = 0;
+        let mut group = 0;
+        while group < GROUPS {
+            bits |= self.turned(u32::MAX, group);
+            group += 1;
+        }
+        bits
     }
 
     /// The word for an instruction's operands, or `None` if this encoding cannot say them.
@@ -273,8 +303,8 @@ impl Encoding {
             | self.rs2.insert(instruction.rs2)
             | self.rs3.insert(instruction.rs3)
             | self.rm.insert(instruction.rm);
-        for run in &self.runs[..usize::from(self.run_count)] {
-            word |= ((instruction.imm.cast_unsigned() >> run.to) & run.mask) << run.from;
+        for (group, turn) in self.groups.into_iter().zip(self.turns) {
+            word |= instruction.imm.cast_unsigned().rotate_right(turn.into()) & group;
         }
         (self.matches(word) && self.decode(instruction.op, word) == *instruction).then_some(word)
     }
@@ -282,9 +312,9 @@ impl Encoding {
     /// The smallest and largest immediate and the distance between neighbours, or `None` if there is no immediate field.
     #[must_use]
     pub fn immediate_range(&self) -> Option<(i64, i64, i64)> {
-        let runs = &self.runs[..usize::from(self.run_count)];
-        let step = runs.iter().map(|run| 1i64 << run.to).min()?;
-        let end = 1i64 << (self.top + 1);
+        let bits = self.immediate_bits();
+        let step = 1i64 << bits.checked_ilog2().and(Some(bits.trailing_zeros()))?;
+        let end = 1i64 << (32 - bits.leading_zeros());
         Some(if self.signed { (-end / 2, end / 2 - step, step) } else { (0, end - step, step) })
     }
 

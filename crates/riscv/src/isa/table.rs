@@ -11,7 +11,7 @@
 //! address that the offset leads to; `block` an offset in whole cache blocks; `csr`, `zimm`, `rm`, `pred`, `succ`.
 //!
 //! Where a special case shares bits with a general line it stands above it: the first line that matches is meant, and `forms` are
-//! tried before `operations`.
+//! tried before `operations`. Of others the common ones stand first.
 
 use super::encoding::Encoding;
 
@@ -409,8 +409,8 @@ instructions! {
         "c.sd" Sd C "111 uimm[5:3] rs1' uimm[7:6] rs2' 00" "rs2,imm(rs1)";
 
         // Quadrant 1
+        "c.addi" Addi C "000 imm[5] nzrd/rs1 imm[4:0] 01" "rd,imm";
         "c.nop" Addi C "000 imm[5] 00000 imm[4:0] 01" "";
-        "c.addi" Addi C "000 imm[5] rd/rs1 imm[4:0] 01" "rd,imm";
         "c.addiw" Addiw C "001 imm[5] nzrd/rs1 imm[4:0] 01" "rd,imm";
         "c.li" Addi C "010 imm[5] rd imm[4:0] 01" "rd,imm";
         "c.addi16sp" Addi C "011 nzimm[9] 00010 nzimm[4|6|8:7|5] 01 rd=2 rs1=2" "sp,imm";
@@ -433,11 +433,11 @@ instructions! {
         "c.fldsp" Fld Zcd "001 uimm[5] rd uimm[4:3|8:6] 10 rs1=2" "fd,imm(sp)";
         "c.lwsp" Lw C "010 uimm[5] nzrd uimm[4:2|7:6] 10 rs1=2" "rd,imm(sp)";
         "c.ldsp" Ld C "011 uimm[5] nzrd uimm[4:3|8:6] 10 rs1=2" "rd,imm(sp)";
-        "c.jr" Jalr C "100 0 nzrs1 00000 10" "rs1";
         "c.mv" Add C "100 0 rd nzrs2 10" "rd,rs2";
-        "c.ebreak" Ebreak C "100 1 00000 00000 10" "";
-        "c.jalr" Jalr C "100 1 nzrs1 00000 10 rd=1" "rs1";
+        "c.jr" Jalr C "100 0 nzrs1 00000 10" "rs1";
         "c.add" Add C "100 1 rd/rs1 nzrs2 10" "rd,rs2";
+        "c.jalr" Jalr C "100 1 nzrs1 00000 10 rd=1" "rs1";
+        "c.ebreak" Ebreak C "100 1 00000 00000 10" "";
         "c.fsdsp" Fsd Zcd "101 uimm[5:3|8:6] rs2 10 rs1=2" "fs2,imm(sp)";
         "c.swsp" Sw C "110 uimm[5:2|7:6] rs2 10 rs1=2" "rs2,imm(sp)";
         "c.sdsp" Sd C "111 uimm[5:3|8:6] rs2 10 rs1=2" "rs2,imm(sp)";

@@ -105,7 +105,7 @@ impl Op {
     /// Which registers it reads and writes.
     #[must_use]
     #[inline]
-    pub fn uses(self) -> Uses {
+    pub const fn uses(self) -> Uses {
         USES[self as usize]
     }
 }

@@ -223,10 +223,20 @@ impl Table {
 struct FetchEntry {
     tag: u64,
     context: Context,
-    physical: u64,
+    page: FetchPage,
 }
 
-const EMPTY_FETCH: FetchEntry = FetchEntry { tag: NEVER, context: Context::NONE, physical: 0 };
+const EMPTY_FETCH: FetchEntry =
+    FetchEntry { tag: NEVER, context: Context::NONE, page: FetchPage { physical: 0, host: NonNull::dangling() } };
+
+/// A page that instructions are fetched from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchPage {
+    /// Its physical address.
+    pub physical: u64,
+    /// Its frame.
+    pub host: NonNull<u8>,
+}
 
 /// The last things that spaces which are not selected have not seen done.
 #[derive(Clone, Copy, Debug)]
@@ -538,11 +548,11 @@ impl Tlb {
         Self::host(&self.slot(at).write, at, size)
     }
 
-    /// The physical page that instructions at `at` are fetched from.
+    /// The page that instructions at `at` are fetched from.
     #[must_use]
-    pub fn fetch(&self, at: u64) -> Option<u64> {
+    pub fn fetch(&self, at: u64) -> Option<FetchPage> {
         let entry = &self.fetches[self.fetch_index(at)];
-        (entry.tag == at & PAGE_MASK && entry.context == self.fetch_context).then_some(entry.physical)
+        (entry.tag == at & PAGE_MASK && entry.context == self.fetch_context).then_some(entry.page)
     }
 
     fn fetch_index(&self, at: u64) -> usize {
@@ -562,8 +572,8 @@ impl Tlb {
         }
     }
 
-    /// Enters the page of `at` for fetches: `physical` is its physical address.
-    pub fn enter_fetch(&mut self, at: u64, physical: u64, extent: Extent) {
+    /// Enters the page of `at` for fetches.
+    pub fn enter_fetch(&mut self, at: u64, entered: FetchPage, extent: Extent) {
         let page = at & PAGE_MASK;
         self.note(self.fetch_home, page, extent);
         let (word, bit) = Space::fetched_bit(page);
@@ -571,7 +581,7 @@ impl Tlb {
         space.fetched[word] |= bit;
         space.any_fetched = true;
         let index = self.fetch_index(at);
-        self.fetches[index] = FetchEntry { tag: page, context: self.fetch_context, physical };
+        self.fetches[index] = FetchEntry { tag: page, context: self.fetch_context, page: entered };
     }
 
     fn note(&mut self, home: usize, page: u64, extent: Extent) {

@@ -86,12 +86,8 @@ of_immediate! {
     sraiw(a, b) i64::from(a as i32 >> (b & 31)).cast_unsigned();
 }
 
-of_register! {
-    mv(a) a;
-}
-
-/// `lui`, and `addi` from x0.
-pub(super) fn li(hart: &mut Hart, cursor: Cursor) -> Flow {
+/// `lui`.
+pub(super) fn lui(hart: &mut Hart, cursor: Cursor) -> Flow {
     hart.x.set(cursor.rd(), cursor.imm());
     next(hart, cursor)
 }

@@ -3,7 +3,7 @@
 use super::{atomic, bits, control, crypto, float, integer, memory, multiply, system};
 use crate::hart::Registers;
 use crate::hart::block::{Handler, Slot};
-use crate::isa::{Instruction, Op};
+use crate::isa::{Instruction, OPERATIONS, Op, TABLE};
 
 /// A slot, and what it means for the block.
 pub(super) struct Lowered {
@@ -19,49 +19,86 @@ pub(super) fn fall_through() -> Slot {
     Slot { handler: control::fall_through, rd: Registers::NOWHERE, rs1: 0, rs2: 0, extra: 0, imm: 0 }
 }
 
+/// What lowering an operation takes: looked up, since the host could not foresee the jumps of a `match`.
+#[derive(Clone, Copy)]
+struct Lowering {
+    handler: Handler,
+    /// Its destination is a floating-point register.
+    float_target: bool,
+    ends_block: bool,
+    /// It has a third source register or a rounding mode.
+    has_extra: bool,
+    /// Its slot holds something of its place in the block.
+    has_place: bool,
+}
+
+static LOWERINGS: [Lowering; OPERATIONS] = {
+    let nothing = Lowering {
+        handler: system::illegal,
+        float_target: false,
+        ends_block: true,
+        has_extra: false,
+        has_place: false,
+    };
+    let mut all = [nothing; OPERATIONS];
+    let mut index = 0;
+    while index < OPERATIONS {
+        let op = TABLE[index].op;
+        all[index] = Lowering {
+            handler: handler(op),
+            float_target: op.uses().writes_float(),
+            ends_block: ends_block(op),
+            has_extra: TABLE[index].encoding.has_rounding_mode(),
+            has_place: matches!(op, Op::Jal | Op::Jalr | Op::Auipc) || is_branch(op),
+        };
+        index += 1;
+    }
+    all
+};
+
 /// Lowers the instruction `offset` bytes from the block's start; `None` is one that does not exist.
+#[inline(always)]
 pub(super) fn lower(instruction: Option<Instruction>, offset: u64) -> Lowered {
     let Some(instruction) = instruction else {
         let slot = Slot { handler: system::illegal, ..fall_through() };
         return Lowered { slot, ends_block: true, taken: 0 };
     };
-    let Instruction { op, length, rd, rs1, rs2, rs3, rm, imm } = instruction;
-    let float_target = op.uses().writes_float();
-    let mut slot = Slot {
-        handler: handler(op),
-        rd: if rd == 0 && !float_target { Registers::NOWHERE } else { rd },
-        rs1,
-        rs2,
-        extra: rs3 & 31 | rm << 5,
-        imm,
-    };
+    let Instruction { op, rd, rs1, rs2, rs3, rm, imm, .. } = instruction;
+    let Lowering { handler, float_target, ends_block, has_extra, has_place } = LOWERINGS[op as usize];
+    let rd = std::hint::select_unpredictable((rd == 0) & !float_target, Registers::NOWHERE, rd);
+    let extra = if has_extra { rs3 & 31 | rm << 5 } else { 0 };
+    let slot = Slot { handler, rd, rs1, rs2, extra, imm };
+    let lowered = Lowered { slot, ends_block, taken: 0 };
+    if has_place { with_place(lowered, instruction, offset) } else { lowered }
+}
+
+/// Puts in what an instruction knows of its place.
+fn with_place(mut lowered: Lowered, instruction: Instruction, offset: u64) -> Lowered {
+    let Instruction { op, length, rd, imm, .. } = instruction;
     let place = i32::try_from(offset).unwrap_or(0);
-    let mut taken = 0;
+    let slot = &mut lowered.slot;
     match op {
         Op::Jal => {
-            taken = i64::from(imm) + i64::from(place);
+            lowered.taken = i64::from(imm) + i64::from(place);
             slot.imm = place + i32::from(length);
             if rd == 0 {
                 slot.handler = control::j;
             }
         }
-        Op::Beq | Op::Bne | Op::Blt | Op::Bge | Op::Bltu | Op::Bgeu => taken = i64::from(imm) + i64::from(place),
         // The link, halved, is below 256: a block has at most 62 instructions.
         Op::Jalr => slot.rs2 = u8::try_from((place + i32::from(length)) / 2).unwrap_or(0),
         Op::Auipc => slot.imm = imm.wrapping_add(place),
-        Op::Addi if rs1 == 0 => slot.handler = integer::li,
-        Op::Addi if imm == 0 => slot.handler = integer::mv,
-        Op::Add if rs1 == 0 => {
-            slot.rs1 = rs2;
-            slot.handler = integer::mv;
-        }
-        _ => {}
+        _ => lowered.taken = i64::from(imm) + i64::from(place),
     }
-    Lowered { slot, ends_block: ends_block(op), taken }
+    lowered
+}
+
+const fn is_branch(op: Op) -> bool {
+    matches!(op, Op::Beq | Op::Bne | Op::Blt | Op::Bge | Op::Bltu | Op::Bgeu)
 }
 
 /// Whether control may go elsewhere than to the next instruction, or what the next instruction means may change.
-pub(crate) fn ends_block(op: Op) -> bool {
+pub(crate) const fn ends_block(op: Op) -> bool {
     use Op::*;
     matches!(
         op,
@@ -93,10 +130,10 @@ pub(crate) fn ends_block(op: Op) -> bool {
     )
 }
 
-fn handler(op: Op) -> Handler {
+const fn handler(op: Op) -> Handler {
     use Op::*;
     match op {
-        Lui => integer::li,
+        Lui => integer::lui,
         Auipc => integer::auipc,
         Jal => control::jal,
         Jalr => control::jalr,

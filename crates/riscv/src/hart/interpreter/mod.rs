@@ -36,13 +36,12 @@ pub(crate) use lower::ends_block;
 
 use std::ptr::NonNull;
 
-use machine::GuestPhysical;
 use machine::address::PAGE_SIZE;
 
+use crate::hart::access::{Fetched, half};
 use crate::hart::block::{BLOCK_INSTRUCTIONS_MAX, BlockRef, Cursor, DONE, Flow, OwnBlock, Parts, Side};
 use crate::hart::translate::{After, CodeCache};
 use crate::hart::trap::Trap;
-use crate::hart::user::Code;
 use crate::hart::{Exact, Exit, Fence, Hart, Privilege};
 use crate::isa::decode;
 
@@ -128,12 +127,10 @@ impl From {
 pub(crate) fn single_block(bits: u32) -> OwnBlock {
     let long = bits & 3 == 3;
     let lowered = lower::lower(decode(bits), 0);
-    #[allow(clippy::cast_possible_truncation, reason = "the halves of the bits")]
-    let source = [bits as u16, (bits >> 16) as u16].into_iter().take(if long { 2 } else { 1 });
-    let mut parts = Parts::begin(0, Parts::default());
-    parts.slots.extend([lowered.slot, DONE]);
-    parts.source.extend(source);
-    (parts.count, parts.long, parts.taken) = (1, long.into(), lowered.taken);
+    let mut parts = Parts::new(0);
+    parts.push(lowered.slot, bits, long);
+    parts.slots.push(DONE);
+    parts.taken = lowered.taken;
     OwnBlock::alone(&parts)
 }
 
@@ -467,12 +464,10 @@ impl Hart {
         if self.debug.is_some() && !single {
             self.look_at_points()?;
         }
-        let (physical, cacheable) = self.fetch_address(pc)?;
-        if single || !cacheable {
-            let parts = self.assemble(pc, physical.0, if cacheable { limit } else { 1 })?;
-            let block = self.blocks.insert_single(&parts);
-            self.blocks.scratch = parts;
-            return Ok(block);
+        let fetched = self.fetch_address(pc)?;
+        let physical = fetched.physical;
+        if single || fetched.page.is_none() {
+            return self.decode_for_now(pc, fetched, if fetched.page.is_some() { limit } else { 1 });
         }
         if let Some(block) = self.blocks.get(physical.0)
             && self.still_right(pc, block)?
@@ -483,9 +478,13 @@ impl Hart {
             }
             return Ok(block);
         }
-        self.watch_code(physical.0);
         self.stats.blocks_decoded += 1;
-        let mut parts = self.assemble(pc, physical.0, BLOCK_INSTRUCTIONS_MAX)?;
+        if self.debug.is_none() && self.blocks.is_first_visit(physical.0) {
+            return self.decode_for_now(pc, fetched, BLOCK_INSTRUCTIONS_MAX);
+        }
+        self.watch_code(physical.0);
+        let mut parts = std::mem::take(&mut self.blocks.scratch);
+        self.assemble(pc, fetched, BLOCK_INSTRUCTIONS_MAX, &mut parts)?;
         if let Some(cache) = &self.translator.cache
             && parts.second_half.is_none()
             && !parts.checked
@@ -498,77 +497,86 @@ impl Hart {
         Ok(block)
     }
 
+    /// A block of at most `limit` instructions from `pc` that is not kept.
+    fn decode_for_now(&mut self, pc: u64, fetched: Fetched, limit: usize) -> Result<BlockRef, Trap> {
+        let mut parts = std::mem::take(&mut self.blocks.scratch);
+        self.assemble(pc, fetched, limit, &mut parts)?;
+        let block = self.blocks.insert_single(&parts);
+        self.blocks.scratch = parts;
+        Ok(block)
+    }
+
     /// Whether `block`, found by its physical address, is what is at `pc` now.
     fn still_right(&mut self, pc: u64, block: BlockRef) -> Result<bool, Trap> {
         if let Some(second_half) = block.second_half {
-            let (physical, cacheable) = self.fetch_address(pc.wrapping_add(2))?;
-            if physical.0 != second_half || !cacheable {
+            let fetched = self.fetch_address(pc.wrapping_add(2))?;
+            if fetched.physical.0 != second_half || fetched.page.is_none() {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Decodes at most `limit` instructions from `pc`, which is at `physical`.
-    fn assemble(&mut self, pc: u64, physical: u64, limit: usize) -> Result<Parts, Trap> {
-        let mut parts = Parts::begin(physical, std::mem::take(&mut self.blocks.scratch));
+    /// Decodes at most `limit` instructions from `pc` into `parts`.
+    fn assemble(&mut self, pc: u64, fetched: Fetched, limit: usize, parts: &mut Parts) -> Result<(), Trap> {
+        let physical = fetched.physical.0;
         let page_end = (physical | (PAGE_SIZE - 1)) + 1;
+        parts.begin(physical);
         let mut offset = 0;
-        let program = self.program.clone();
-        let program = program.as_deref().map(Code::new);
         loop {
             let at = physical + offset;
-            let long;
-            let bits = if parts.count == 0 {
-                // The first may lie in two pages, and must be fetched with all checks.
-                let mut bits = self.fetch(pc)?;
-                long = bits & 3 == 3;
-                if long && at + 4 > page_end {
-                    let second = self.fetch_address(pc.wrapping_add(2))?.0.0;
-                    if limit > 1 {
-                        self.watch_code(second);
-                        bits = bits & 0xffff | self.fetch_half(pc.wrapping_add(2))? << 16;
+            let bits = match fetched.page {
+                // SAFETY: the page holds until the hart acknowledges a fence, and both halves are in it.
+                Some(page) if at + 4 <= page_end => unsafe { half(page, at) | half(page, at + 2) << 16 },
+                // The last half of the page, or nobody knows how much may be fetched with it.
+                _ if parts.count == 0 => {
+                    let bits = self.fetch(pc)?;
+                    if bits & 3 == 3 && at + 4 > page_end {
+                        self.first_in_two_pages(pc, bits, limit, parts)?
+                    } else {
+                        bits
                     }
-                    parts.second_half = Some(second);
                 }
-                bits
-            } else {
-                let half = |at: u64| match &program {
-                    Some(code) => code.half(at).unwrap_or(0),
-                    None => self.code_half(GuestPhysical(at)).map_or(0, u32::from),
-                };
-                let low = half(at);
-                long = low & 3 == 3;
-                if long && at + 4 > page_end {
-                    break;
-                }
-                if long { low | half(at + 2) << 16 } else { low }
+                // SAFETY: as above.
+                Some(page) => match unsafe { half(page, at) } {
+                    low if low & 3 == 3 => break,
+                    low => low,
+                },
+                None => break,
             };
+            let long = bits & 3 == 3;
             if let Some(debug) = &self.debug
-                && debug.is_checked(at, bits)
+                && debug.is_checked(at, if long { bits } else { bits & 0xffff })
             {
                 if parts.count > 0 {
                     break;
                 }
                 parts.checked = true;
             }
-            #[allow(clippy::cast_possible_truncation, reason = "the halves of the bits")]
-            parts.source.extend_from_slice(&[bits as u16, (bits >> 16) as u16][..if long { 2 } else { 1 }]);
-            parts.long |= u64::from(long) << parts.count;
-            parts.count += 1;
             let lowered = lower::lower(decode(bits), offset);
-            parts.slots.push(lowered.slot);
-            offset += if long { 4 } else { 2 };
+            parts.push(lowered.slot, bits, long);
+            offset += 2 + 2 * u64::from(long);
             if lowered.ends_block {
                 parts.taken = lowered.taken;
-                return Ok(parts);
+                return Ok(());
             }
             if parts.count as usize >= limit || parts.second_half.is_some() || physical + offset >= page_end {
                 break;
             }
         }
         parts.slots.push(lower::fall_through());
-        Ok(parts)
+        Ok(())
+    }
+
+    /// The bits of the block's first instruction, whose second half lies in the next page.
+    fn first_in_two_pages(&mut self, pc: u64, bits: u32, limit: usize, parts: &mut Parts) -> Result<u32, Trap> {
+        let second = self.fetch_address(pc.wrapping_add(2))?.physical.0;
+        parts.second_half = Some(second);
+        if limit == 1 {
+            return Ok(bits);
+        }
+        self.watch_code(second);
+        Ok(bits & 0xffff | self.fetch_half(pc.wrapping_add(2))? << 16)
     }
 
     /// Interprets the one instruction at the program counter, wherever it is.

@@ -70,6 +70,7 @@ use self::emit::{Exit, Reason};
 use self::gather::Source;
 pub(crate) use self::state::HartState;
 use crate::hart::Hart;
+use crate::hart::access::Fetched;
 use crate::hart::block::{BlockRef, Flow};
 use crate::hart::code::ALL_PAGES;
 use crate::hart::user::Code;
@@ -178,7 +179,7 @@ impl Hart {
             return None;
         }
         let pc = self.pc;
-        let code = self.translator.unit(self.tlb.fetch(pc)? | pc & 0xfff)?;
+        let code = self.translator.unit(self.tlb.fetch(pc)?.physical | pc & 0xfff)?;
         let context = self.tlb.fetch_context();
         self.translator.enter_jump(pc, context, code);
         self.translator.page = pc & !0xfff;
@@ -250,7 +251,7 @@ impl Hart {
 
     /// A slice ended in front of the block at the program counter, which is `place` of its page.
     fn sample(&mut self, cache: &CodeCache, place: u64) {
-        let Ok((physical, true)) = self.fetch_address(self.pc) else { return };
+        let Ok(Fetched { physical, page: Some(_) }) = self.fetch_address(self.pc) else { return };
         if !self.translator.samples.is_enough(physical.0, cache.options.samples) {
             return;
         }

@@ -10,6 +10,8 @@ const WRITE: Permissions = Permissions { read: true, write: true, execute: false
 const SMALL: Extent = Extent { size_shift: 12, global: false };
 const GLOBAL: Extent = Extent { size_shift: 12, global: true };
 
+const CODE: FetchPage = FetchPage { physical: 0x8000_0000, host: NonNull::dangling() };
+
 fn tlb() -> Tlb {
     let mut tlb = Tlb::new();
     tlb.select(SPACE, USER, USER);
@@ -72,7 +74,7 @@ fn local_pages_of_a_kernel_stay_in_their_space() {
     let mut tlb = tlb();
     tlb.select(SPACE, SUPERVISOR, SUPERVISOR);
     let fetches = tlb.fetch_context();
-    tlb.enter_fetch(0x1000, 0x8000_0000, SMALL);
+    tlb.enter_fetch(0x1000, CODE, SMALL);
     tlb.enter(0x1000, frame(1), READ, SMALL);
     tlb.select(OTHER, SUPERVISOR, SUPERVISOR);
     assert_eq!((tlb.read(0x1000, 8), tlb.fetch(0x1000)), (None, None));
@@ -135,9 +137,9 @@ fn a_fence_inside_a_superpage_reaches_all_of_it() {
 fn a_fence_of_a_fetched_page_changes_the_fetch_context() {
     let mut tlb = tlb();
     tlb.enter(0x3000, frame(3), READ, SMALL);
-    tlb.enter_fetch(0x1000, 0x8000_0000, SMALL);
+    tlb.enter_fetch(0x1000, CODE, SMALL);
     let before = tlb.fetch_context();
-    assert_eq!(tlb.fetch(0x1ffe), Some(0x8000_0000));
+    assert_eq!(tlb.fetch(0x1ffe), Some(CODE));
     tlb.flush_page(0x9_9000, None);
     tlb.select(SPACE, USER, USER);
     assert_eq!(tlb.fetch_context(), before);
