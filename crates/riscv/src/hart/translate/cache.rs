@@ -88,8 +88,8 @@ impl Unit {
         })
     }
 
-    fn mapping(&self) -> &Mapping {
-        self.mapping.as_deref().unwrap_or(&Mapping::DEFAULT)
+    fn mapping(&self, flat: bool) -> &Mapping {
+        self.mapping.as_deref().unwrap_or(Mapping::at_links(flat))
     }
 }
 
@@ -188,7 +188,7 @@ impl CodeCache {
 
     fn of(options: Options, flat: Option<u64>) -> Result<Arc<Self>, ArenaError> {
         let mut arena = Arena::new(options.code_bytes)?;
-        let (code, offsets) = trampoline::emit(super::call_out);
+        let (code, offsets) = trampoline::emit(Mapping::at_links(flat.is_some()), super::call_out);
         let start = arena.allocate(&code).ok_or(ArenaError::Size(options.code_bytes))?;
         let base = arena.execute_base() as u64;
         let at = |offset: u64| base + u64::from(start) + offset;
@@ -355,7 +355,7 @@ impl CodeCache {
         }
         watch(&mut inner.maker);
         let piece = gather::piece(source, place).ok_or(Untranslated::Impossible)?;
-        self.publish(&mut inner, (key, pc), place, Kind::Block, vec![piece], Mapping::DEFAULT)
+        self.publish(&mut inner, (key, pc), place, Kind::Block, vec![piece], *Mapping::at_links(self.is_flat()))
     }
 
     /// Makes a region around the block with `key`, which is at `place` of `source`. `watch` is called before the source is read.
@@ -407,7 +407,7 @@ impl CodeCache {
             kind,
             pieces: pieces.iter().map(|piece| (piece.place, u32::try_from(piece.lines.len()).unwrap_or(0))).collect(),
             bits: pieces.iter().flat_map(|piece| &piece.lines).map(|line| line.bits).collect(),
-            mapping: (mapping != Mapping::DEFAULT).then(|| Box::new(mapping)),
+            mapping: (mapping != *Mapping::at_links(self.is_flat())).then(|| Box::new(mapping)),
             marks: marks.into_boxed_slice(),
             _exits: exits.into_boxed_slice(),
             incoming: Vec::new(),
@@ -540,7 +540,7 @@ impl CodeCache {
     pub(super) fn locate(&self, host: u64) -> Option<(Mark, &Mapping)> {
         let (unit, inside) = self.unit_at(host)?;
         let after = unit.marks.partition_point(|mark| mark.host <= inside);
-        unit.marks.get(after.checked_sub(1)?).map(|mark| (*mark, unit.mapping()))
+        unit.marks.get(after.checked_sub(1)?).map(|mark| (*mark, unit.mapping(self.is_flat())))
     }
 }
 

@@ -21,7 +21,7 @@ use std::mem::offset_of;
 use codegen::x64::{Alu, Cc, Gpr, Label, Mem, Rm, Scale, Size};
 
 use super::emit::{Emitter, Place, Reason};
-use super::mapping::{Mapping, field};
+use super::mapping::field;
 use super::state::{HartState, JUMP_SHIFT, JUMPS, Jump};
 use crate::hart::Hart;
 use crate::isa::{Instruction, Op};
@@ -87,17 +87,14 @@ pub(super) fn emit(e: &mut Emitter<'_>, next: Option<u64>) {
 
 /// `rd` gets the guest address of `place`. Registers are in the default assignment; `rax` is left alone.
 fn link_register(e: &mut Emitter<'_>, rd: u8, place: u64) {
-    let host = Mapping::DEFAULT.get(rd).unwrap_or(Gpr::Rcx);
+    let host = e.target(rd, Gpr::Rcx);
     e.address_of(place, host);
-    if Mapping::DEFAULT.get(rd).is_none() {
-        e.asm.mov_store(Size::B64, super::mapping::home(rd), host);
-    }
+    e.write(rd, host);
 }
 
 /// Pushes the guest address of the return; jumps to `full` if there is no more room for calls.
 fn push_return(e: &mut Emitter<'_>, full: Label) {
-    // In the default assignment it has a host register.
-    let ra = Mapping::DEFAULT.get(RA).unwrap_or(Gpr::Rcx);
+    let ra = e.read(RA, Gpr::Rcx);
     e.asm.push(ra);
     e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rsp, field(state(offset_of!(HartState, stack_limit))));
     e.asm.jcc(Cc::B, full);
@@ -170,23 +167,23 @@ pub(super) fn jump(e: &mut Emitter<'_>) {
         return;
     }
     let miss = e.asm.label();
-    let entry = |offset: usize| Mem::indexed(Gpr::Rdx, Gpr::Rcx, Scale::Eight, offset as i32);
-    e.asm.mov(Size::B32, Gpr::Rcx, Gpr::Rax);
-    e.asm.mov(Size::B64, Gpr::Rdx, field(state(offset_of!(HartState, jumps))));
-    // Times eight, the offset of the entry.
-    e.asm.alu_imm(Alu::And, Size::B32, Gpr::Rcx, ((JUMPS - 1) << (JUMP_SHIFT - 3)) as i32);
+    let entry = |offset: usize| Mem::at(Gpr::Rcx, offset as i32);
+    // The entry's number is that of the address in words.
+    const _: () = assert!(JUMP_SHIFT == 2 + 3);
+    e.asm.lea32(Gpr::Rcx, Mem::scaled(Gpr::Rax, Scale::Eight, 0));
+    e.asm.alu_imm(Alu::And, Size::B32, Gpr::Rcx, ((JUMPS - 1) << JUMP_SHIFT) as i32);
+    e.asm.alu(Alu::Add, Size::B64, Gpr::Rcx, field(state(offset_of!(HartState, jumps))));
     e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rax, entry(offset_of!(Jump, pc)));
     e.asm.jcc(Cc::Ne, miss);
     if e.flat {
         e.asm.jmp_rm(entry(offset_of!(Jump, code)));
     } else {
-        e.asm.lea(Gpr::Rcx, entry(0));
         e.asm.mov(Size::B64, Gpr::Rdx, field(super::state::fetch_context()));
-        e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rdx, Mem::at(Gpr::Rcx, offset_of!(Jump, context) as i32));
+        e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rdx, entry(offset_of!(Jump, context)));
         e.asm.jcc(Cc::Ne, miss);
         e.asm.alu_imm(Alu::And, Size::B64, Gpr::Rax, -0x1000);
         e.asm.mov_store(Size::B64, field(state(offset_of!(HartState, page))), Gpr::Rax);
-        e.asm.jmp_rm(Mem::at(Gpr::Rcx, offset_of!(Jump, code) as i32));
+        e.asm.jmp_rm(entry(offset_of!(Jump, code)));
     }
     e.cold(move |e| {
         e.asm.bind(miss);

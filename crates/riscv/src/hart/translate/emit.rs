@@ -14,7 +14,7 @@
 //! out of the unit.
 //!
 //! Rules for the modules:
-//! - `rax`, `rcx`, `xmm0` and `xmm1` are free inside one instruction, and `rdx` in those that `may_assign_rdx` says no of; [`Emitter::read`] and [`Emitter::target`] say where guest registers are.
+//! - `rax`, `rcx`, `xmm0` and `xmm1` are free inside one instruction, and `rdx` in those that [`needs_rdx`] says so of; [`Emitter::read`] and [`Emitter::target`] say where guest registers are.
 //! - A guest register changes only after everything in the instruction that may fault or call out; then it may be recovered at any host address.
 //! - The budget is charged at the head of a piece. What leaves early takes a refund ([`Emitter::refund`]).
 //! - Host flags live inside one instruction only.
@@ -29,7 +29,7 @@ use super::flow::{self, Facts};
 use super::fold::{self, Folded};
 use super::gather::{Line, Piece, ends_piece, is_called_out, is_left_to_the_interpreter};
 use super::groups::{self, Role};
-use super::mapping::{BUDGET, Mapping, field, home, home_float};
+use super::mapping::{BUDGET, Mapping, field, home, home_float, needs_rdx};
 use super::options::Options;
 use super::packed::{self, Plan};
 use super::spots::{self, Spot};
@@ -98,6 +98,8 @@ pub(super) struct Mark {
     pub(super) place: u64,
     pub(super) loose: float::Loose,
     pub(super) words: Words,
+    /// The guest register that the unit has in `rdx` is in the hart.
+    pub(super) rdx_is_lent: bool,
 }
 
 /// A unit's code and what belongs to it.
@@ -427,6 +429,13 @@ impl Emitter<'_> {
             return;
         }
         words::prepare(self, &instruction);
+        let lent = self.mapping.in_rdx().filter(|_| needs_rdx(&instruction));
+        if let Some(register) = lent {
+            words::widen(self, register);
+            self.asm.mov_store(Size::B64, home(register), Gpr::Rdx);
+            self.mapping.remove(register);
+            self.mark();
+        }
         let emitted = integer::emit(self, &instruction)
             || memory::emit(self, &instruction)
             || self.options.float && float::emit(self, &instruction)
@@ -436,6 +445,10 @@ impl Emitter<'_> {
             self.call_out();
             self.held.begin(0, self.region_ready);
             self.words = Words::default();
+        }
+        if let Some(register) = lent {
+            self.asm.mov(Size::B64, Gpr::Rdx, home(register));
+            self.mapping = self.unit_mapping;
         }
         self.words.follow(&instruction);
         if !instruction.op.uses().writes_float() {
@@ -452,7 +465,14 @@ impl Emitter<'_> {
         let refund = u32::try_from(self.refund).unwrap_or(0);
         // An instruction without code leaves no trace.
         self.marks.pop_if(|last| last.host == host);
-        self.marks.push(Mark { host, refund, place: self.line.place, loose: self.held.loose, words: self.words });
+        self.marks.push(Mark {
+            host,
+            refund,
+            place: self.line.place,
+            loose: self.held.loose,
+            words: self.words,
+            rdx_is_lent: self.unit_mapping.in_rdx().is_some() && self.mapping.in_rdx().is_none(),
+        });
     }
 
     // Registers.
@@ -634,7 +654,7 @@ impl Emitter<'_> {
         }
         let label = self.asm.label();
         // Without registers to exchange, the branch itself can lead to the other unit.
-        if self.options.links && self.unit_mapping == Mapping::DEFAULT && (self.flat || place <= 0xfff) {
+        if self.options.links && self.unit_mapping == *self.links() && (self.flat || place <= 0xfff) {
             let site = self.asm.jcc_patchable(cc, label, compare);
             return self.cold_exit(label, Reason::Link(site), place, 0);
         }
@@ -677,20 +697,25 @@ impl Emitter<'_> {
 
     /// From the default assignment to the unit's own.
     pub(super) fn enter_mapping(&mut self) {
-        self.exchange(Mapping::DEFAULT, self.unit_mapping);
+        self.exchange(*self.links(), self.unit_mapping);
     }
 
     /// From the unit's own assignment to the default.
     pub(super) fn leave_mapping(&mut self) {
         float::tighten_to_leave(self);
         words::widen_all(self);
-        self.exchange(self.mapping, Mapping::DEFAULT);
+        self.exchange(self.mapping, *self.links());
     }
 
     /// As [`Self::leave_mapping`], and registers are read and written where they then are, until the end of the piece.
     pub(super) fn leave_mapping_for_good(&mut self) {
         self.leave_mapping();
-        self.mapping = Mapping::DEFAULT;
+        self.mapping = *self.links();
+    }
+
+    /// The assignment between units.
+    fn links(&self) -> &'static Mapping {
+        Mapping::at_links(self.flat)
     }
 
     fn exchange(&mut self, from: Mapping, to: Mapping) {

@@ -1,6 +1,6 @@
 //! Which host register holds which guest register.
 //!
-//! The assignment is the same in all of a unit, and the same for all units at the links between them ([`Mapping::DEFAULT`]), so where a
+//! The assignment is the same in all of a unit, and the same for all units at the links between them ([`Mapping::at_links`]), so where a
 //! guest register is depends on nothing but the unit that the host is in. Those without a host register are in the hart.
 //!
 //! | host | |
@@ -9,7 +9,7 @@
 //! | `r14` | the budget: instructions left in the slice |
 //! | `rsp` | host return address, then the guest address that it stands for: see the return stack in [`super::control`] |
 //! | `rax`, `rcx` | temporaries inside one instruction |
-//! | `rdx` | the same, or one more guest register in regions that can do without: [`may_assign_rdx`] |
+//! | `rdx` | the same in system machines; in user machines one more guest register, which is in the hart while an instruction [`needs_rdx`] |
 //! | `xmm0`, `xmm1` | the same |
 //! | others | guest registers; vector registers that are not assigned hold them for a while |
 
@@ -41,14 +41,14 @@ pub(super) fn home(register: u8) -> Mem {
     field(std::mem::offset_of!(Hart, x) + 8 * usize::from(register & 31))
 }
 
-/// Whether the host code for an instruction leaves `rdx` alone. Accesses to memory do so in user machines only.
-pub(super) fn may_assign_rdx(i: &Instruction) -> bool {
+/// Whether the host code for an instruction wants `rdx` for itself. In system machines accesses to memory do, too.
+pub(super) fn needs_rdx(i: &Instruction) -> bool {
     use Op::*;
     let divides = matches!(i.op, Div | Divu | Rem | Remu | Divw | Divuw | Remw | Remuw | Mulh | Mulhu | Mulhsu);
     let chooses = matches!(i.op, CzeroEqz | CzeroNez | Csrrw);
-    !divides
-        && !chooses
-        && !matches!(i.op.line().extension, Extension::A | Extension::Zknd | Extension::Zknh | Extension::Zksh)
+    divides
+        || chooses
+        || matches!(i.op.line().extension, Extension::A | Extension::Zknd | Extension::Zknh | Extension::Zksh)
 }
 
 /// An assignment of guest registers to host registers.
@@ -64,8 +64,8 @@ pub(crate) struct Mapping {
 pub(super) const VECTORS: u8 = 10;
 
 impl Mapping {
-    /// The pairs of the assignment at links, and of all units that are not regions: what compilers use most.
-    pub(super) const PINNED: [(u8, Gpr); 10] = [
+    /// The pairs of the assignment at links, and of all units that are not regions: what compilers use most. The last is for user machines.
+    const PINNED: [(u8, Gpr); 11] = [
         (1, Gpr::R12),
         (2, Gpr::R15),
         (8, Gpr::Rbx),
@@ -76,18 +76,25 @@ impl Mapping {
         (13, Gpr::R9),
         (14, Gpr::R10),
         (15, Gpr::R11),
+        (18, Gpr::Rdx),
     ];
 
-    /// The assignment of [`Self::PINNED`].
-    pub(super) const DEFAULT: Self = {
+    const fn of_pinned(count: usize) -> Self {
         let mut x = [None; 32];
         let mut i = 0;
-        while i < Self::PINNED.len() {
+        while i < count {
             x[Self::PINNED[i].0 as usize] = Some(Self::PINNED[i].1);
             i += 1;
         }
         Self { x, f: [0; 32] }
-    };
+    }
+
+    /// The assignment at links. `flat`: in a user machine.
+    pub(super) const fn at_links(flat: bool) -> &'static Self {
+        const USER: Mapping = Mapping::of_pinned(Mapping::PINNED.len());
+        const SYSTEM: Mapping = Mapping::of_pinned(Mapping::PINNED.len() - 1);
+        if flat { &USER } else { &SYSTEM }
+    }
 
     /// The host register of an integer register.
     pub(super) fn get(&self, register: u8) -> Option<Gpr> {
@@ -99,9 +106,14 @@ impl Mapping {
         self.x[usize::from(register & 31)] = self.x[usize::from(other & 31)].take();
     }
 
-    /// Gives `register` a host register that no other has.
-    pub(super) fn assign(&mut self, register: u8, host: Gpr) {
-        self.x[usize::from(register & 31)] = Some(host);
+    /// `register` goes to the hart.
+    pub(super) fn remove(&mut self, register: u8) {
+        self.x[usize::from(register & 31)] = None;
+    }
+
+    /// The guest register in `rdx`.
+    pub(super) fn in_rdx(&self) -> Option<u8> {
+        self.pairs().find_map(|(register, host)| (host == Gpr::Rdx).then_some(register))
     }
 
     /// The vector register of a floating-point register: all 64 bits as the guest has them.

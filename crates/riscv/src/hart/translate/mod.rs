@@ -353,7 +353,7 @@ impl CodeCache {
         let hart = state.register(mapping::HART as usize).wrapping_sub(bias) as *mut Hart;
         // SAFETY: in translated code the register holds the hart, which the code's caller has lent to it.
         let hart = unsafe { &mut *hart };
-        for (register, host) in mapping.pairs() {
+        for (register, host) in mapping.pairs().filter(|(_, host)| !(mark.rdx_is_lent && *host == Gpr::Rdx)) {
             hart.x.set(register, mark.words.exact(register, state.register(host as usize)));
         }
         for (register, host) in mapping.vectors() {

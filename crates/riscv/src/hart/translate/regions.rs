@@ -14,11 +14,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use codegen::x64::Gpr;
-
 use super::flow;
 use super::gather::{self, Line, Piece, Source, is_branch, is_called_out, is_left_to_the_interpreter};
-use super::mapping::{Mapping, may_assign_rdx};
+use super::mapping::{Mapping, needs_rdx};
 use super::words;
 use crate::isa::Op;
 
@@ -151,7 +149,7 @@ fn assign(pieces: &[Piece], flat: bool) -> Mapping {
         .filter(|(next, from)| next <= from && pieces.iter().any(|piece| piece.place == *next))
         .collect();
     let (mut uses, mut float_uses) = ([0_u64; 32], [0_u64; 32]);
-    let mut calls = 0;
+    let (mut calls, mut lendings) = (0, 0);
     for piece in pieces {
         let depth = loops.iter().filter(|(first, last)| (*first..=*last).contains(&piece.place)).count();
         let weight = LOOP_WEIGHT.pow(u32::try_from(depth).unwrap_or(DEPTH_MAX).min(DEPTH_MAX));
@@ -167,12 +165,15 @@ fn assign(pieces: &[Piece], flat: bool) -> Mapping {
             if is_call(line) {
                 calls += weight;
             }
+            if needs_rdx(i) {
+                lendings += weight;
+            }
         }
     }
-    let mut mapping = Mapping::DEFAULT;
+    let mut mapping = *Mapping::at_links(flat);
     let mut wanted: Vec<u8> = (1..32).filter(|register| mapping.get(*register).is_none()).collect();
     wanted.sort_by_key(|register| std::cmp::Reverse(uses[usize::from(*register)]));
-    let mut given: Vec<u8> = Mapping::PINNED.iter().map(|(register, _)| *register).collect();
+    let mut given: Vec<u8> = mapping.pairs().map(|(register, _)| register).collect();
     given.sort_by_key(|register| uses[usize::from(*register)]);
     for (new, old) in wanted.into_iter().zip(given) {
         // Each call exchanges the two before and behind it.
@@ -180,12 +181,10 @@ fn assign(pieces: &[Piece], flat: bool) -> Mapping {
             mapping.replace(old, new);
         }
     }
-    if flat && pieces.iter().flat_map(|piece| &piece.lines).all(|line| may_assign_rdx(&line.instruction)) {
-        let others = (1..32_u8).filter(|register| mapping.get(*register).is_none());
-        let most = others.max_by_key(|register| uses[usize::from(*register)]);
-        if let Some(most) = most.filter(|register| uses[usize::from(*register)] > 4 * calls + 2) {
-            mapping.assign(most, Gpr::Rdx);
-        }
+    if let Some(register) = mapping.in_rdx()
+        && uses[usize::from(register)] < 2 * lendings
+    {
+        mapping.remove(register);
     }
     let mut floats: Vec<u8> = (0..32).filter(|register| float_uses[usize::from(*register)] > 4 * calls + 4).collect();
     floats.sort_by_key(|register| std::cmp::Reverse(float_uses[usize::from(*register)]));

@@ -36,8 +36,8 @@ pub(crate) struct Stubs {
     pub(crate) gone: u64,
 }
 
-/// The stubs' code, and their offsets in it.
-pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (Vec<u8>, Stubs) {
+/// The stubs' code, and their offsets in it; `links` is the default assignment.
+pub(super) fn emit(links: &Mapping, interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (Vec<u8>, Stubs) {
     let state = |offset: usize| field(offset_of!(Hart, translator) + offset);
     let budget = field(offset_of!(Hart, budget));
     let mut asm = Assembler::new();
@@ -49,7 +49,6 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
     }
     asm.lea(HART, Mem::at(Gpr::Rdi, BIAS));
     asm.mov(Size::B64, BUDGET, budget);
-    asm.mov(Size::B64, Gpr::Rdx, Gpr::Rsi);
     asm.mov_imm(Gpr::Rax, NOWHERE);
     asm.push(Gpr::Rax);
     // Pushes the address of what follows: the stub for returns to nowhere.
@@ -58,7 +57,10 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
 
     // A return matched the sentinel: the guest's `ra` is odd.
     let leave: Label = asm.label();
-    load(&mut asm, 1, Gpr::Rax);
+    match links.get(1) {
+        Some(host) => asm.mov(Size::B64, Gpr::Rax, host),
+        None => asm.mov(Size::B64, Gpr::Rax, home(1)),
+    }
     let leave_to = here(&asm);
     asm.alu_imm(Alu::And, Size::B64, Gpr::Rax, -2);
     asm.mov_store(Size::B64, field(offset_of!(Hart, pc)), Gpr::Rax);
@@ -70,12 +72,13 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
     asm.lea(Gpr::Rax, Mem::at(Gpr::Rsp, -STACK_BYTES));
     asm.mov_store(Size::B64, state(offset_of!(HartState, stack_limit)), Gpr::Rax);
     asm.ldmxcsr(state(offset_of!(HartState, mxcsr)));
-    fill(&mut asm);
-    asm.jmp_rm(Gpr::Rdx);
+    asm.mov(Size::B64, Gpr::Rax, Gpr::Rsi);
+    fill(&mut asm, links);
+    asm.jmp_rm(Gpr::Rax);
 
     let leave_at = here(&asm);
     asm.bind(leave);
-    spill(&mut asm);
+    spill(&mut asm, links);
     let leave_written_at = here(&asm);
     let written = asm.label();
     asm.bind(written);
@@ -90,7 +93,7 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
     asm.ret();
 
     let call_out = here(&asm);
-    spill(&mut asm);
+    spill(&mut asm, links);
     asm.stmxcsr(state(offset_of!(HartState, mxcsr)));
     // In units the stack is off by eight, and here by the return address as well.
     asm.mov_store(Size::B64, budget, BUDGET);
@@ -103,7 +106,7 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
     // The hart's budget is the one to keep; `leave` would write the register's.
     asm.mov(Size::B64, BUDGET, budget);
     asm.jcc(Cc::Ne, written);
-    fill(&mut asm);
+    fill(&mut asm, links);
     asm.ret();
 
     let gone = here(&asm);
@@ -114,23 +117,16 @@ pub(super) fn emit(interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (V
     (asm.finish(), stubs)
 }
 
-fn load(asm: &mut Assembler, register: u8, to: Gpr) {
-    match Mapping::DEFAULT.get(register) {
-        Some(host) => asm.mov(Size::B64, to, host),
-        None => asm.mov(Size::B64, to, home(register)),
-    }
-}
-
 /// Default assignment to the hart.
-fn spill(asm: &mut Assembler) {
-    for (register, host) in Mapping::PINNED {
+fn spill(asm: &mut Assembler, links: &Mapping) {
+    for (register, host) in links.pairs() {
         asm.mov_store(Size::B64, home(register), host);
     }
 }
 
 /// The hart to the default assignment.
-fn fill(asm: &mut Assembler) {
-    for (register, host) in Mapping::PINNED {
+fn fill(asm: &mut Assembler, links: &Mapping) {
+    for (register, host) in links.pairs() {
         asm.mov(Size::B64, host, home(register));
     }
 }

@@ -80,7 +80,8 @@ pub(super) fn prepare(e: &mut Emitter<'_>, i: &Instruction) {
     }
 }
 
-fn widen(e: &mut Emitter<'_>, register: u8) {
+/// Widens a register, if it is narrow.
+pub(super) fn widen(e: &mut Emitter<'_>, register: u8) {
     if e.words.is_narrow(register)
         && let Place::Host(host) = e.place(register)
     {

@@ -484,7 +484,7 @@ mod tests {
     /// The plan of a loop, whose floating-point registers from `fa0` to `fa5` have vector registers, of which `fa0` holds a single.
     fn of(text: &str) -> Option<Plan> {
         let code = assemble(&format!("again: {text}"), 0).unwrap();
-        let mut mapping = Mapping::DEFAULT;
+        let mut mapping = *Mapping::at_links(true);
         mapping.assign_vectors(10..16);
         plan(&piece(&Text(code), 0).unwrap(), &mapping, 1 << 10)
     }
