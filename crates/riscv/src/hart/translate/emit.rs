@@ -16,7 +16,8 @@
 //! Rules for the modules:
 //! - `rax`, `rcx`, `xmm0` and `xmm1` are free inside one instruction, and `rdx` in those that [`needs_rdx`] says so of; [`Emitter::read`] and [`Emitter::target`] say where guest registers are.
 //! - A guest register changes only after everything in the instruction that may fault or call out; then it may be recovered at any host address.
-//! - The budget is charged at the head of a piece. What leaves early takes a refund ([`Emitter::refund`]).
+//! - The budget is charged at the head of a piece, where the slice ends if it is used up; in user machines only at the entry of a unit and at the heads of
+//!   loops. What leaves early takes a refund ([`Emitter::refund`]).
 //! - Host flags live inside one instruction only.
 
 use std::mem::offset_of;
@@ -135,6 +136,8 @@ pub(super) struct Emitter<'a> {
     /// Where flat memory ends.
     pub(super) limit: u64,
     is_region: bool,
+    /// The piece that the unit is entered at.
+    entry: u64,
     /// The assignment inside the unit.
     unit_mapping: Mapping,
     /// The assignment now: the unit's, or on its edges the default.
@@ -186,6 +189,7 @@ pub(super) fn emit(
         flat: flat.is_some(),
         limit: flat.unwrap_or(0),
         is_region: kind == Kind::Region,
+        entry,
         unit_mapping: mapping,
         mapping,
         line: *first.lines.first()?,
@@ -345,14 +349,17 @@ impl Emitter<'_> {
         let count = i32::try_from(piece.lines.len()).unwrap_or(i32::MAX);
         self.refund = count.into();
         self.mark();
-        let out = self.asm.label();
         if self.asm.offset() == 0 {
             self.asm.alu_imm_long(Alu::Sub, BUDGET, count);
         } else {
             self.asm.alu_imm(Alu::Sub, Size::B64, BUDGET, count);
         }
-        self.asm.jcc(Cc::L, out);
-        self.cold_exit(out, Reason::Budget, piece.place, count.into());
+        // A program's slices may end a little later: somewhere in each round of control.
+        if !self.flat || piece.place == self.entry || self.loops.contains(&piece.place) {
+            let out = self.asm.label();
+            self.asm.jcc(Cc::L, out);
+            self.cold_exit(out, Reason::Budget, piece.place, count.into());
+        }
         let Folded { lines, counts } = &body.folded;
         let mut lines = lines.as_slice();
         let mut at = 0;

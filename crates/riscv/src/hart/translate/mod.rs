@@ -20,7 +20,8 @@
 //! **Keys.** Units belong to physical addresses in system machines, so that address spaces and harts share them, and never leave their page; to
 //! virtual addresses in user machines, where they have no such bound.
 //!
-//! **Budget.** The head of each basic block charges its instructions, and leaves if fewer are left in the slice. Where slices must end exactly, the
+//! **Budget.** The head of each basic block charges its instructions, and leaves if fewer are left in the slice; in user machines only the heads of loops and
+//! of units look, so that a slice may be a few hundred instructions longer. Where slices must end exactly, the
 //! interpreter executes the rest; else the slice is over. The count of retired instructions is exact at every exit. Signals and the clock are looked
 //! at between slices only.
 //!
