@@ -225,6 +225,8 @@ pub struct Label(usize);
 pub struct Assembler {
     code: Vec<u8>,
     labels: Vec<Option<usize>>,
+    /// How many of them are bound.
+    bound: usize,
     /// Where a displacement of 32 bits ends which leads to a label.
     fixups: Vec<(usize, Label)>,
 }
@@ -294,6 +296,13 @@ impl Assembler {
     pub fn bind(&mut self, label: Label) {
         debug_assert!(self.labels[label.0].is_none(), "a label is bound once");
         self.labels[label.0] = Some(self.code.len());
+        self.bound += 1;
+    }
+
+    /// What changes with each instruction and each label that is bound.
+    #[must_use]
+    pub fn position(&self) -> (usize, usize) {
+        (self.code.len(), self.bound)
     }
 
     /// Raw bytes.

@@ -165,6 +165,8 @@ pub(super) struct Emitter<'a> {
     pub(super) reach: memory::Reach,
     /// Floating-point operations may be inline in all pieces: the region's entry has looked.
     region_ready: bool,
+    /// A register in the hart whose value is in `rax`, too, at this position.
+    in_rax: Option<(u8, (usize, usize))>,
     /// Floating-point registers.
     pub(super) held: float::Held,
     #[expect(clippy::vec_box, reason = "the code holds their addresses")]
@@ -204,6 +206,7 @@ pub(super) fn emit(
         words: Words::default(),
         reach: memory::Reach::default(),
         region_ready: false,
+        in_rax: None,
         held: float::Held::new(mapping.vectors().count()),
         exits: Vec::new(),
         cold: Vec::new(),
@@ -515,6 +518,11 @@ impl Emitter<'_> {
     /// Copies the value of a guest register to `to`.
     pub(super) fn copy(&mut self, register: u8, to: Gpr) {
         match self.place(register) {
+            _ if self.in_rax == Some((register & 31, self.asm.position())) => {
+                if to != Gpr::Rax {
+                    self.asm.mov(Size::B64, to, Gpr::Rax);
+                }
+            }
             Place::Zero => self.asm.mov_imm(to, 0),
             Place::Host(host) if host == to => {}
             Place::Host(host) => self.asm.mov(Size::B64, to, host),
@@ -531,8 +539,28 @@ impl Emitter<'_> {
     pub(super) fn write(&mut self, register: u8, from: Gpr) {
         match self.place(register) {
             Place::Host(host) if host != from => self.asm.mov(Size::B64, host, from),
-            Place::Hart(mem) => self.asm.mov_store(Size::B64, mem, from),
+            Place::Hart(mem) => {
+                self.asm.mov_store(Size::B64, mem, from);
+                if from == Gpr::Rax {
+                    self.note_rax(register);
+                }
+            }
             _ => {}
+        }
+    }
+
+    /// `rax` holds the value of a register that is in the hart, however control comes here.
+    pub(super) fn note_rax(&mut self, register: u8) {
+        self.in_rax = Some((register & 31, self.asm.position()));
+    }
+
+    /// Copies a guest register to another one.
+    pub(super) fn move_register(&mut self, to: u8, from: u8) {
+        if let Place::Host(host) = self.place(to) {
+            self.copy(from, host);
+        } else {
+            let source = self.read(from, Gpr::Rax);
+            self.write(to, source);
         }
     }
 
@@ -605,6 +633,11 @@ impl Emitter<'_> {
             emitter.asm.bind(label);
             emitter.call_out();
             float::reload(emitter, number);
+            let i = emitter.line.instruction;
+            if i.op.uses().writes_integer() && matches!(emitter.place(i.rd), Place::Hart(_)) {
+                // As the other way.
+                emitter.asm.mov(Size::B64, Gpr::Rax, home(i.rd));
+            }
             emitter.asm.jmp(back);
         });
         label

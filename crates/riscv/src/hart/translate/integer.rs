@@ -242,9 +242,7 @@ fn amount(imm: i32) -> u8 {
 
 fn add_immediate(e: &mut Emitter<'_>, rd: u8, rs1: u8, imm: i32) {
     if imm == 0 {
-        let source = e.read(rs1, Gpr::Rax);
-        e.write(rd, source);
-        return;
+        return e.move_register(rd, rs1);
     }
     match (e.place(rd), e.place(rs1)) {
         (Place::Host(host), _) if rd == rs1 => e.asm.alu_imm(Alu::Add, Size::B64, host, imm),
@@ -299,9 +297,7 @@ fn immediate(e: &mut Emitter<'_>, alu: Alu, rd: u8, rs1: u8, imm: i32) {
 
 fn add(e: &mut Emitter<'_>, rd: u8, rs1: u8, rs2: u8) {
     if rs1 == 0 || rs2 == 0 {
-        let source = e.read(rs1 | rs2, Gpr::Rax);
-        e.write(rd, source);
-        return;
+        return e.move_register(rd, rs1 | rs2);
     }
     if rd != rs1
         && rd != rs2
@@ -322,10 +318,7 @@ fn binary(e: &mut Emitter<'_>, alu: Alu, rd: u8, rs1: u8, rs2: u8) {
     if second == 0 || first == 0 {
         match alu {
             Alu::And => e.write_constant(rd, 0),
-            _ => {
-                let source = e.read(first | second, Gpr::Rax);
-                e.write(rd, source);
-            }
+            _ => e.move_register(rd, first | second),
         }
         return;
     }

@@ -67,6 +67,9 @@ fn load(e: &mut Emitter<'_>, i: &Instruction, size: Size, signed: bool) {
     e.write(i.rd, target);
     if let Some(done) = done {
         e.asm.bind(done);
+        if matches!(e.place(i.rd), Place::Hart(_)) {
+            e.note_rax(i.rd);
+        }
     }
 }
 
@@ -260,9 +263,16 @@ pub(super) fn is_access(op: Op) -> bool {
     op.uses().accesses_memory() && !matches!(op, Op::CboInval | Op::CboClean | Op::CboFlush | Op::CboZero)
 }
 
-/// How far outside of flat memory, at most, the values of registers are: on either side.
+/// What is known of registers that addresses are made of.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reach([Option<u32>; 32]);
+pub(super) struct Reach {
+    /// How far outside of flat memory, at most, the values are: on either side.
+    far: [Option<u32>; 32],
+    /// How large at most, of whatever sign.
+    size: [Option<u32>; 32],
+    /// The value is that of this register, and at most so much more or less.
+    sum: [Option<(u8, u32)>; 32],
+}
 
 /// Registers whose values may be farther away are not trusted. The displacement of an access and its size come on top.
 const REACH_MAX: u32 = (GUARD / 2) as u32;
@@ -273,39 +283,85 @@ const NEAR: u32 = 1 << 20;
 impl Reach {
     /// A piece begins, where these registers are near.
     pub(super) fn begin(&mut self, near: u32) {
-        for (register, reach) in self.0.iter_mut().enumerate() {
-            *reach = (near >> register & 1 != 0).then_some(NEAR);
+        *self = Self::default();
+        for (register, far) in self.far.iter_mut().enumerate() {
+            *far = (near >> register & 1 != 0).then_some(NEAR);
         }
     }
 
     /// The registers that are so near now that a piece may begin with that.
     pub(super) fn near(&self) -> u32 {
-        let is_near = |register: &usize| self.0[*register].is_some_and(|reach| reach <= NEAR);
+        let is_near = |register: &usize| self.far[*register].is_some_and(|far| far <= NEAR);
         (0..32).filter(is_near).fold(0, |near, register| near | 1 << register)
     }
 
     fn get(&self, register: u8) -> Option<u32> {
-        self.0[usize::from(register & 31)]
+        self.far[usize::from(register & 31)]
     }
 
-    fn set(&mut self, register: u8, reach: Option<u32>) {
-        self.0[usize::from(register & 31)] = reach.filter(|reach| *reach <= REACH_MAX);
+    fn set(&mut self, register: u8, far: Option<u32>) {
+        self.far[usize::from(register & 31)] = far.filter(|far| *far <= REACH_MAX);
+    }
+
+    /// How large the result of an instruction is at most.
+    fn size_of(&self, i: &Instruction) -> Option<u32> {
+        let size = |register: u8| if register & 31 == 0 { Some(0) } else { self.size[usize::from(register & 31)] };
+        let imm = i.imm.unsigned_abs();
+        match i.op {
+            Op::Lbu => Some(0xff),
+            Op::Lb => Some(0x80),
+            Op::Lhu => Some(0xffff),
+            Op::Lh => Some(0x8000),
+            Op::Slt | Op::Slti | Op::Sltu | Op::Sltiu => Some(1),
+            Op::Andi if i.imm >= 0 => Some(imm),
+            Op::Addi | Op::Addiw => size(i.rs1)?.checked_add(imm),
+            Op::Add if i.rs1 & 31 == 0 || i.rs2 & 31 == 0 => size(i.rs1 | i.rs2),
+            Op::Slli => size(i.rs1)?.checked_mul(1_u32.checked_shl(imm)?),
+            _ => None,
+        }
+    }
+
+    /// The register that the result of an instruction is near, and how near.
+    fn sum_of(&self, i: &Instruction) -> Option<(u8, u32)> {
+        let shift = match i.op {
+            Op::Addi => return Some((i.rs1 & 31, i.imm.unsigned_abs())),
+            Op::Add => 0,
+            Op::Sh1add => 1,
+            Op::Sh2add => 2,
+            Op::Sh3add => 3,
+            _ => return None,
+        };
+        let size = |register: u8| self.size[usize::from(register & 31)];
+        if let Some(index) = size(i.rs1) {
+            return Some((i.rs2 & 31, index.checked_mul(1 << shift)?));
+        }
+        size(i.rs2).filter(|_| shift == 0).map(|index| (i.rs1 & 31, index))
     }
 
     /// An instruction has been executed.
     pub(super) fn follow(&mut self, i: &Instruction) {
-        if i.op.uses().writes_float() || i.rd & 31 == 0 {
+        let rd = i.rd & 31;
+        if i.op.uses().writes_float() || rd == 0 {
             return;
         }
-        let reach = match i.op {
-            Op::Addi => self.get(i.rs1).map(|reach| reach.saturating_add(i.imm.unsigned_abs())),
-            _ => None,
-        };
-        self.set(i.rd, reach);
+        let (size, sum) = (self.size_of(i), self.sum_of(i).filter(|(base, _)| *base != 0));
+        self.set(rd, sum.and_then(|(base, more)| self.get(base)?.checked_add(more)));
+        self.size[usize::from(rd)] = size.filter(|size| *size <= NEAR);
+        for of_others in &mut self.sum {
+            of_others.take_if(|(base, _)| *base == rd);
+        }
+        self.sum[usize::from(rd)] = sum.filter(|(base, _)| *base != rd);
     }
 
     /// An access at `register + imm` has not faulted.
     pub(super) fn accessed(&mut self, register: u8, imm: i32) {
-        self.set(register, Some(imm.unsigned_abs() + 8));
+        let far = imm.unsigned_abs() + 8;
+        self.set(register, Some(far));
+        // Neither is far what it was made of.
+        if let Some((base, more)) = self.sum[usize::from(register & 31)]
+            && self.get(base).is_none()
+        {
+            self.set(base, far.checked_add(more));
+        }
     }
 }
