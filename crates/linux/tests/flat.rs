@@ -350,11 +350,13 @@ fn wild_addresses_trap_as_in_the_interpreter() {
                 code.extend(assemble(&format!("addi x{to},x{from},{step}"), 0).unwrap());
             }
             if random.one_in(8) {
-                // An element of an array, and the next one to another.
-                let (array, other, shift) = (*random.choose(&BASES), *random.choose(&BASES), 1 + random.below(3));
+                // An element of an array, and then the array's first, or what its register holds by then.
+                let (array, other, shift) = (*random.choose(&BASES[2..]), *random.choose(&BASES), 1 + random.below(3));
+                let to = if random.one_in(2) { array } else { 27 };
                 let element = format!(
                     "andi x31,x{other},{}
                      sh{shift}add x30,x31,x{array}
+                     add x{to},x{other},zero
                      lbu x29,{}(x30)
                      sb x29,{}(x{array})",
                     random.below(2048),
