@@ -12,6 +12,7 @@ use linux::space::{AddressSpace, EXECUTE, PAGE, READ, SIZE, WRITE};
 use machine::address::host_size;
 use riscv::hart::csr::number::FCSR;
 use riscv::hart::trap::{Cause, Trap};
+use riscv::hart::user::SystemCalls;
 use riscv::hart::{Exit, Hart, HartSignals};
 use riscv::isa::generate::{Generator, Options as Choice, Random};
 use riscv::isa::{Op, assemble};
@@ -478,4 +479,73 @@ fn fences_drop_changed_code_only() {
     space.protect(CODE, PAGE, READ).unwrap();
     hart.set_pc(CODE);
     assert_eq!(hart.run(), Exit::Exception(Trap::new(Cause::FetchPage, CODE)));
+}
+
+/// Answers to system calls by their numbers.
+struct Answers(Arc<HartSignals>);
+
+impl SystemCalls for Answers {
+    fn call(&self, number: u64, [a, b, .., f]: [u64; 6]) -> Option<i64> {
+        match number {
+            1 => Some((a + 2 * b + f).cast_signed()),
+            2 => {
+                self.0.request_attention();
+                Some(7)
+            }
+            3 => Some(-512),
+            _ => None,
+        }
+    }
+}
+
+/// Runs a loop of system call `number`: how often runs ended for it, and what came of it.
+fn calls_in_a_loop(number: u64, options: Options) -> (u64, Vec<u64>) {
+    let code = "again: addi a0,gp,0\naddi a1,gp,1\necall\nadd s3,s3,a0\naddi gp,gp,-1\nbne gp,zero,again\naddi a7,zero,9\necall";
+    let space = space(&assemble(code, CODE).unwrap());
+    let signals = Arc::new(HartSignals::new());
+    let mut hart = Hart::user(Arc::clone(&space) as _, Arc::new(HostTime::new()), Arc::clone(&signals)).unwrap();
+    hart.translate_with(new_cache(options).unwrap());
+    hart.answer_calls_with(Arc::new(Answers(Arc::clone(&signals))));
+    space.add_hart(signals);
+    space.enter();
+    for register in 1..32 {
+        hart.set_x(register, u64::from(register) << 33);
+    }
+    (hart.set_x(17, number), hart.set_x(3, 100), hart.set_pc(CODE));
+    let mut ended = 0;
+    loop {
+        match hart.run() {
+            Exit::Exception(Trap { cause: Cause::UserCall, .. }) => {
+                ended += 1;
+                if hart.x(17) == 9 {
+                    assert_eq!((hart.pc(), hart.take_answer()), (CODE + 28, None));
+                    return (ended, (0..32).map(|n| hart.x(n)).chain([hart.instructions_retired()]).collect());
+                }
+                assert_eq!(hart.pc(), CODE + 8);
+                let answer = hart.take_answer();
+                let answer = answer.or_else(|| {
+                    Answers(Arc::clone(hart.signals())).call(number, [hart.x(10), hart.x(11), 0, 0, 0, hart.x(15)])
+                });
+                hart.set_x(10, answer.unwrap_or(3).cast_unsigned());
+                hart.set_pc(CODE + 12);
+            }
+            Exit::Attention => {}
+            exit => panic!("{exit:?}"),
+        }
+    }
+}
+
+/// Translated code goes on behind a system call that is answered, unless someone wants the hart, or the call is to be looked at.
+#[test]
+fn system_calls_are_answered_inside_of_runs() {
+    for regions in [true, false] {
+        for number in 1..=4 {
+            let slow = Options { system: false, regions, ..eager() };
+            let (wanted, fast) =
+                (calls_in_a_loop(number, slow), calls_in_a_loop(number, Options { regions, ..eager() }));
+            assert_eq!(wanted.0, 101);
+            assert_eq!(wanted.1, fast.1, "system call {number}");
+            assert!(if number == 1 { fast.0 < 20 } else { fast.0 == 101 }, "{} runs for system call {number}", fast.0);
+        }
+    }
 }

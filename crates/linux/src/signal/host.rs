@@ -91,6 +91,13 @@ impl Mailbox {
         CURRENT.with(|current| current.replace(this))
     }
 
+    /// Calls `act` with the current thread's, if it has one.
+    pub fn with_current<T>(act: impl FnOnce(&Self) -> T) -> Option<T> {
+        // SAFETY: it lives until another is adopted, which `act` has no way to do.
+        let mailbox = unsafe { CURRENT.with(Cell::get).as_ref() };
+        mailbox.map(act)
+    }
+
     /// What translated code the thread executes from now on, as long as its hart holds that. By the thread itself.
     pub fn set_code(&self, code: Option<&Arc<CodeCache>>) {
         let code = code.map_or(std::ptr::null(), Arc::as_ptr);

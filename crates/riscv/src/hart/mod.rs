@@ -166,6 +166,10 @@ pub struct Hart {
     pub(crate) time: Arc<dyn TimeSource>,
     /// What it has done, but for the instructions.
     pub(crate) stats: EngineStats,
+    /// Of a hart of a program: what answers its system calls, if something does.
+    pub(crate) calls: Option<Arc<dyn user::SystemCalls>>,
+    /// What that has answered to the call that the run has ended with.
+    pub(crate) answer: Option<i64>,
     /// Inside [`Self::run_exactly`].
     pub(crate) exact: Option<Exact>,
     /// While someone looks at the hart.
@@ -217,6 +221,8 @@ impl Hart {
             bus,
             time,
             stats: EngineStats::default(),
+            calls: None,
+            answer: None,
             exact: None,
             debug: None,
         };

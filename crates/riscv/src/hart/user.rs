@@ -21,6 +21,7 @@ use super::status::{envcfg, mstatus};
 use super::{Hart, HartConfig, HartSignals, Privilege, TimeSource};
 use crate::mmu::tlb::{Extent, FetchPage};
 use crate::mmu::{Access, Fault, Permissions};
+use crate::translate::CodeCache;
 
 /// The memory of a program.
 ///
@@ -32,6 +33,16 @@ pub trait UserMemory: Send + Sync {
     /// # Errors
     /// [`Fault::Page`] if there is none, [`Fault::Access`] if there is, but nothing behind it: past the end of a mapped file.
     fn page(&self, page: u64) -> Result<(NonNull<u8>, Permissions), Fault>;
+}
+
+/// What answers a program's system calls where its translated code makes them, without an end of [`Hart::run`].
+pub trait SystemCalls: Send + Sync {
+    /// Makes system call `number` with the arguments of `a0` to `a5`, and answers what is to be in `a0`. `None` if it is not one of those that
+    /// concern neither registers nor mappings: then nothing was done.
+    ///
+    /// Meanwhile the hart is not running. If someone asks for its attention, or the answer is below -511, the run ends as for any other call, and
+    /// [`Hart::take_answer`] has the answer.
+    fn call(&self, number: u64, arguments: [u64; 6]) -> Option<i64>;
 }
 
 /// How far translated code may miss flat memory without looking.
@@ -85,6 +96,39 @@ impl Hart {
         hart.set_csr(number::MSTATUS, mstatus::FS);
         hart.set_privilege(Privilege::User);
         Ok(hart)
+    }
+
+    /// From now on these answer system calls, as long as nobody looks at the hart's instructions.
+    pub fn answer_calls_with(&mut self, calls: Arc<dyn SystemCalls>) {
+        self.calls = Some(calls);
+    }
+
+    /// After an [`Exit::Exception`](super::Exit::Exception) for a system call: its answer, if [`SystemCalls`] have made it.
+    pub fn take_answer(&mut self) -> Option<i64> {
+        self.answer.take()
+    }
+
+    /// Translated code is at a system call: whether that is answered, and the code goes on behind it. `cache` is the hart's.
+    pub(super) fn answer_call(&mut self, cache: &CodeCache) -> bool {
+        let Some(calls) = &self.calls else { return false };
+        let arguments = std::array::from_fn(|number| self.x.get(10 + number as u8));
+        // It may wait: nobody shall wait for the hart meanwhile.
+        cache.end();
+        self.leave_guest();
+        let answer = calls.call(self.x.get(17), arguments);
+        self.enter_guest();
+        cache.begin();
+        let goes_on = !self.signals.is_polled() && cache.generation() == self.translator.generation;
+        match answer {
+            Some(answer) if goes_on && answer > -512 => {
+                self.x.set(10, answer.cast_unsigned());
+                true
+            }
+            answer => {
+                self.answer = answer;
+                false
+            }
+        }
     }
 
     /// The place of an access inside one page.

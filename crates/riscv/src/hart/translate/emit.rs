@@ -40,6 +40,7 @@ use super::{atomic, bits, control, crypto, float, integer, memory};
 use crate::hart::Hart;
 use crate::hart::block::{BlockRef, OwnBlock};
 use crate::hart::interpreter::single_block;
+use crate::isa::Op;
 
 /// What a unit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +79,15 @@ pub(crate) struct Exit {
     block: OnceLock<OwnBlock>,
 }
 
+/// `ecall`.
+const ECALL: u32 = 0x73;
+
 impl Exit {
+    /// Whether the instruction is a system call, which is called out in user machines only.
+    pub(super) fn is_call(&self) -> bool {
+        self.bits == ECALL
+    }
+
     /// A block of the one instruction that is to be interpreted.
     pub(crate) fn block(&self) -> BlockRef {
         self.block.get_or_init(|| single_block(self.bits)).get()
@@ -377,7 +386,8 @@ impl Emitter<'_> {
                 if is_left_to_the_interpreter(&line.instruction) {
                     self.refund += 1;
                     // Such an instruction might switch floating point off, or change the rounding mode, which the entry of the region has looked at.
-                    if self.options.system && is_called_out(&line.instruction) && !self.region_ready {
+                    let goes_on = if line.instruction.op == Op::Ecall { self.flat } else { !self.region_ready };
+                    if self.options.system && is_called_out(&line.instruction) && goes_on {
                         self.call_out();
                         if next != Some(line.after()) {
                             self.edge(line.after());

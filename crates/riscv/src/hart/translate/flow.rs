@@ -53,7 +53,7 @@ impl Facts {
     /// What holds behind a piece.
     fn behind(self, piece: &Piece, flat: bool) -> Self {
         let last = piece.lines.last().map(|line| line.instruction);
-        if last.is_some_and(|last| matches!(last.op, Op::Jal | Op::Jalr) && last.rd != 0) {
+        if last.is_some_and(|last| matches!(last.op, Op::Jal | Op::Jalr) && last.rd != 0 || last.op == Op::Ecall) {
             // Behind a call, anything.
             return Self::default();
         }

@@ -66,10 +66,11 @@ pub(super) fn is_left_to_the_interpreter(i: &Instruction) -> bool {
         && !writes_flags(i)
 }
 
-/// Whether an instruction that is left to the interpreter mostly changes nothing of what comes next, so that a unit may go on behind it.
+/// Whether an instruction that is left to the interpreter mostly changes nothing of what comes next, so that a unit may go on behind it. System calls are
+/// answered in user machines only.
 pub(super) fn is_called_out(i: &Instruction) -> bool {
     use Op::*;
-    matches!(i.op, Csrrw | Csrrs | Csrrc | Csrrwi | Csrrsi | Csrrci | SfenceVma | SinvalVma)
+    matches!(i.op, Csrrw | Csrrs | Csrrc | Csrrwi | Csrrsi | Csrrci | SfenceVma | SinvalVma | Ecall)
 }
 
 /// `frflags`: reads the accrued floating-point exceptions.

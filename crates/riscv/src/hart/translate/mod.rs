@@ -56,6 +56,7 @@ mod trampoline;
 mod values;
 mod words;
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use codegen::x64::Gpr;
@@ -74,6 +75,7 @@ use crate::hart::Hart;
 use crate::hart::access::Fetched;
 use crate::hart::block::{BlockRef, Flow};
 use crate::hart::code::ALL_PAGES;
+use crate::hart::trap::{Cause, Trap};
 use crate::hart::user::Code;
 
 /// What comes after translated code.
@@ -304,10 +306,13 @@ fn enter(hart: &mut Hart, cache: &CodeCache, code: u64) -> u64 {
 
 /// Called by units: executes the one instruction of `exit`. Answers zero to go on behind it, else [`CALLED_OUT`].
 extern "sysv64" fn call_out(hart: &mut Hart, exit: &Exit) -> u64 {
-    let block = exit.block();
     hart.pc = hart.translator.page.wrapping_add(exit.place);
     hart.budget += exit.refund;
     hart.fflags |= flags::from_mxcsr(hart.translator.mxcsr);
+    if exit.is_call() {
+        return call_system(hart, exit.refund);
+    }
+    let block = exit.block();
     let (after, context) = (hart.pc.wrapping_add(block.bytes()), hart.tlb.fetch_context());
     let flow = hart.interpret_one(block);
     hart.translator.mxcsr = flags::to_mxcsr(hart.fflags);
@@ -322,6 +327,20 @@ extern "sysv64" fn call_out(hart: &mut Hart, exit: &Exit) -> u64 {
         return 0;
     }
     hart.translator.flow = flow;
+    CALLED_OUT
+}
+
+/// A unit is at a system call, in front of which `refund` instructions have been charged too many. When it has been made, there may be no unit any more.
+fn call_system(hart: &mut Hart, refund: i64) -> u64 {
+    let cache = hart.translator.cache.as_ref().map(|cache| NonNull::from(&**cache));
+    // SAFETY: the hart keeps its handle while it executes translated code.
+    if cache.is_some_and(|cache| hart.answer_call(unsafe { cache.as_ref() })) {
+        // It does not retire.
+        hart.budget -= refund - 1;
+        return 0;
+    }
+    hart.trap = Trap::new(Cause::UserCall, 0);
+    hart.translator.flow = Flow::Trap;
     CALLED_OUT
 }
 
