@@ -14,7 +14,7 @@ use crate::hold::{Hold, Holder};
 use crate::process::{AtEnd, Counts, Ended, HostTime, Process, Thread, new_cache};
 use crate::signal::action::Actions;
 use crate::signal::host::{
-    Disposition, MEMORY_FAULTS, SYNCHRONOUS, bit, host_mask, is_ignored, set_disposition, set_host_mask,
+    Disposition, FAULTS, SYNCHRONOUS, bit, host_mask, is_ignored, set_disposition, set_host_mask,
 };
 use crate::space::AddressSpace;
 use crate::start::{Program, StartError, start};
@@ -61,7 +61,7 @@ pub struct Seeing<'a> {
 /// See [`StartError`].
 pub fn run(program: Program, environment: &[OsString], seeing: Seeing<'_>) -> Result<Infallible, StartError> {
     for signal in (1..=64).filter(|signal| bit(*signal) & SYNCHRONOUS != 0) {
-        let is_ours = bit(signal) & MEMORY_FAULTS != 0;
+        let is_ours = bit(signal) & FAULTS != 0;
         let disposition = if is_ours { Disposition::Record { flags: 0 } } else { Disposition::Default };
         // The runtime's own; these numbers are signals.
         let _ = set_disposition(signal, disposition);

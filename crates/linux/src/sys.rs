@@ -213,6 +213,11 @@ mod arch {
             u64::from(words[0]) | u64::from(words[1]) << 32
         }
 
+        fn set_mxcsr(&mut self, value: u32) {
+            // SAFETY: as above.
+            unsafe { (*self.0.uc_mcontext.fpregs).mxcsr = value };
+        }
+
         fn pc(&self) -> u64 {
             self.0.uc_mcontext.gregs[libc::REG_RIP as usize].cast_unsigned()
         }

@@ -25,6 +25,7 @@ const FIXED: u64 = 0x10;
 /// `MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED`.
 const ANONYMOUS: u64 = 2 | 0x20 | FIXED;
 const SIGBUS: u32 = 7;
+const SIGFPE: u32 = 8;
 const SIGSEGV: u32 = 11;
 const CODE: u64 = 0x10_0000;
 /// Pages of data with holes before, between and behind.
@@ -56,7 +57,7 @@ fn space(code: &[u8]) -> Arc<AddressSpace> {
 
 /// Runs the program at [`CODE`] to its `ecall`; instructions that trap are noted and skipped.
 fn run(space: &Arc<AddressSpace>, options: Options, registers: &[(u8, u64)]) -> Left {
-    for signal in [SIGSEGV, SIGBUS] {
+    for signal in [SIGSEGV, SIGBUS, SIGFPE] {
         set_disposition(signal, Disposition::Record { flags: 0 }).unwrap();
     }
     let signals = Arc::new(HartSignals::new());
@@ -479,6 +480,51 @@ fn fences_drop_changed_code_only() {
     space.protect(CODE, PAGE, READ).unwrap();
     hart.set_pc(CODE);
     assert_eq!(hart.run(), Exit::Exception(Trap::new(Cause::FetchPage, CODE)));
+}
+
+/// Flags that are read often are watched: each operation that accrues another one must still be found out, whenever it comes.
+#[test]
+fn accrued_flags_are_seen_at_once() {
+    let tiny = f64::MIN_POSITIVE;
+    let signaling = 0x7ff4_0000_0000_0000;
+    let numbers = [1.5, 1.0 / 3.0, 1e300, tiny, tiny * 0.5, 0.25, 0.0, -2.0, f64::INFINITY, f64::NAN];
+    let numbers = numbers.into_iter().map(f64::to_bits).chain([signaling, f64::from_bits(1).to_bits()]);
+    // s4 to s11 and t3 to t6.
+    let registers: Vec<(u8, u64)> = (20..32).zip(numbers).collect();
+    let operations = [
+        "fadd.d fa4,fa2,fa3",
+        "fsub.d fa4,fa2,fa2",
+        "fmul.d fa4,fa2,fa3",
+        "fdiv.d fa4,fa2,fa3",
+        "fsqrt.d fa4,fa2",
+        "fmadd.d fa4,fa2,fa3,fa1",
+        "fcvt.s.d fa4,fa2",
+        "fcvt.w.d a1,fa2,rtz",
+        "fcvt.l.d a1,fa3",
+        "flt.d a1,fa2,fa3",
+        "feq.d a1,fa2,fa3",
+        "fmax.d fa4,fa2,fa3",
+        "csrrs t1,fflags,zero\nfle.d a1,fa2,fa3\ncsrrw zero,fflags,t1",
+        "csrrw zero,fflags,a2",
+    ];
+    let mut random = Random::new(71);
+    for round in 0..12 {
+        let mut text = String::from("fmv.d.x fa0,s4\nfmv.d.x fa1,s5\naddi a2,zero,9\naddi a3,zero,6\nagain: addi a3,a3,-1\n");
+        for part in 0..9 {
+            if random.one_in(2) {
+                text += "csrrw zero,fflags,zero\n";
+            }
+            let count = if random.one_in(4) { 3 } else { 1400 };
+            let (a, b) = (20 + random.below(12), 20 + random.below(12));
+            let operation = random.choose(&operations);
+            text += &format!(
+                "addi t0,zero,{count}\nloop{part}: csrrs t1,fflags,zero\nflt.d t2,fa0,fa1\ncsrrw zero,fflags,t1\nadd s2,s2,t2\naddi t0,t0,-1\nbne t0,zero,loop{part}\n\
+                 fmv.d.x fa2,x{a}\nfmv.d.x fa3,x{b}\n{operation}\ncsrrs t1,fflags,zero\nslli t2,s3,5\nadd s3,s3,t2\nadd s3,s3,t1\nadd s3,s3,a1\n"
+            );
+        }
+        let left = compare(&assemble(&(text + "bne a3,zero,again\necall"), CODE).unwrap(), &registers, &format!("round {round}"));
+        assert!(left.traps.is_empty() && left.x[19] != 0);
+    }
 }
 
 /// Answers to system calls by their numbers.

@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::host::{Disposition, MEMORY_FAULTS, bit, is_ignored, set_disposition};
+use super::host::{Disposition, FAULTS, bit, is_ignored, set_disposition};
 
 /// How many signals there are; the first is 1.
 pub const SIGNALS: u32 = 64;
@@ -119,7 +119,7 @@ impl Actions {
                 return Err(error);
             }
             // Both under the lock, or two threads could leave the host with what the guest has not.
-            if bit(signal) & MEMORY_FAULTS == 0 {
+            if bit(signal) & FAULTS == 0 {
                 set_disposition(signal, Self::disposition(new))?;
             }
             actions[index] = new;

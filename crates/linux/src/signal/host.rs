@@ -39,8 +39,11 @@ pub const fn bit(signal: u32) -> u64 {
 /// Signals that the processor raises. They are never blocked on the host, because guest code that runs there raises them itself.
 pub const SYNCHRONOUS: u64 = bit(4) | bit(5) | bit(7) | bit(8) | bit(11);
 
-/// Those of them by which the host's memory management tells of faults: SIGBUS and SIGSEGV. The host always records them, whatever the guest does with them.
-pub const MEMORY_FAULTS: u64 = bit(7) | bit(11);
+/// Those of them by which the host tells of faults that translated code leaves to it: of memory SIGBUS and SIGSEGV, of floating point SIGFPE. The host always
+/// records them, whatever the guest does with them.
+pub const FAULTS: u64 = bit(7) | bit(8) | bit(11);
+
+const SIGFPE: u32 = 8;
 
 /// `siginfo_t`, as bytes: the same on all 64-bit little-endian machines.
 pub type SignalInfo = [u8; SIGINFO_SIZE];
@@ -230,9 +233,14 @@ extern "C" fn record(signal: i32, info: *const SignalInfo, context: *mut libc::u
     unsafe {
         let code = info.cast::<i32>().add(2).read();
         let mailbox = mailbox.as_ref();
-        if bit(signal) & MEMORY_FAULTS != 0 && code > 0 {
+        if bit(signal) & FAULTS != 0 && code > 0 {
             let cache = mailbox.and_then(|mailbox| mailbox.code.load(Ordering::Relaxed).as_ref());
-            if end_copy(&mut *context) || cache.is_some_and(|cache| cache.fault(&mut Faulted(&mut *context))) {
+            let is_handled = if signal == SIGFPE {
+                cache.is_some_and(|cache| cache.float_fault(&mut Faulted(&mut *context)))
+            } else {
+                end_copy(&mut *context) || cache.is_some_and(|cache| cache.fault(&mut Faulted(&mut *context)))
+            };
+            if is_handled {
                 return;
             }
         }

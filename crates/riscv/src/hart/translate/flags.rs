@@ -1,8 +1,13 @@
 //! The accrued floating-point exceptions: in translated code they are those of MXCSR.
 //!
 //! Host and guest agree on which operation raises what, underflow after rounding included. The way in loads the guest's flags into MXCSR, the way
-//! out adds those of MXCSR to `fflags` ([`to_mxcsr`], [`from_mxcsr`]). They are loaded and not just cleared, since a flag that is raised for the first
+//! out adds those of MXCSR to `fflags` ([`load`], [`from_mxcsr`]). They are loaded and not just cleared, since a flag that is raised for the first
 //! time costs the processor an assist. They stay there outside, where nobody looks at them.
+//!
+//! **Watched flags.** To read MXCSR is to wait for all operations before. In programs that do it often, as comparisons that raise nothing do, the flags are
+//! in the hart as well, and MXCSR has the exceptions of all others unmasked: the first operation that would accrue one traps instead ([`unwatch`]). Then
+//! the flags are no longer watched, and the operation is done again. A trap takes as long as a hundred readings, so a program that brings it about again and
+//! again is not watched any more.
 
 #![allow(clippy::cast_possible_truncation, reason = "constants of a few bits")]
 
@@ -41,6 +46,38 @@ pub(super) fn to_mxcsr(fflags: u32) -> u32 {
     TO_MXCSR[(fflags & 31) as usize]
 }
 
+/// From a flag to the bit that masks its exception.
+const MASKS: u32 = 7;
+/// The flags that the guest has.
+const HOST_FLAGS: u32 = 0x3d;
+/// [`HartState::watched`] if MXCSR alone has the flags.
+pub(super) const UNWATCHED: i32 = -1;
+/// How often MXCSR is read before the flags are watched.
+const READS: u32 = 1000;
+/// How often an operation traps before no more are watched.
+const TRAPS_MAX: u32 = 16;
+
+/// In front of translated code: the hart's flags are those of MXCSR, which will be loaded. `flat`: somebody handles the host's traps.
+pub(super) fn load(hart: &mut Hart, flat: bool) {
+    let (fflags, state) = (hart.fflags & 31, &mut hart.translator);
+    let plain = to_mxcsr(fflags);
+    if state.watched != UNWATCHED || flat && state.flag_reads > READS && state.flag_traps < TRAPS_MAX {
+        state.watched = fflags.cast_signed();
+        state.mxcsr = plain & !((!plain & HOST_FLAGS) << MASKS);
+    } else {
+        state.mxcsr = plain;
+    }
+}
+
+/// An operation would accrue a flag: that is not watched any longer. The value of MXCSR with which it is to be done again; `None` if nothing was watched.
+pub(super) fn unwatch(state: &mut HartState) -> Option<u32> {
+    let flags = u32::try_from(state.watched).ok()?;
+    state.watched = UNWATCHED;
+    state.flag_reads = 0;
+    state.flag_traps += 1;
+    Some(to_mxcsr(flags))
+}
+
 /// The accrued flags in MXCSR.
 pub(super) fn from_mxcsr(mxcsr: u32) -> u32 {
     FROM_MXCSR[(mxcsr & 0x3f) as usize].into()
@@ -60,20 +97,48 @@ static FROM_MXCSR: [u8; 64] = {
     table
 };
 
-/// MXCSR, in memory.
-fn mxcsr() -> Mem {
-    field(offset_of!(Hart, translator) + offset_of!(HartState, mxcsr))
+fn state(offset: usize) -> Mem {
+    field(offset_of!(Hart, translator) + offset)
 }
 
-/// `rd` becomes the accrued flags. MXCSR is in memory then.
+/// MXCSR, in memory.
+fn mxcsr() -> Mem {
+    state(offset_of!(HartState, mxcsr))
+}
+
+/// The watched flags.
+fn watched() -> Mem {
+    state(offset_of!(HartState, watched))
+}
+
+/// `rd` becomes the accrued flags.
 pub(super) fn read_flags(e: &mut Emitter<'_>, rd: u8) {
-    e.asm.stmxcsr(mxcsr());
-    e.asm.mov(Size::B32, Gpr::Rax, mxcsr());
-    e.asm.alu_imm(Alu::And, Size::B32, Gpr::Rax, 0x3f);
-    e.asm.mov_imm(Gpr::Rcx, FROM_MXCSR.as_ptr() as u64);
     let target = e.target(rd, Gpr::Rax);
-    e.asm.movzx(target, Size::B8, Mem::indexed(Gpr::Rcx, Gpr::Rax, Scale::One, 0));
+    let (look, back) = (e.asm.label(), e.asm.label());
+    e.asm.mov(Size::B32, target, watched());
+    e.asm.test(Size::B32, target, target);
+    e.asm.jcc(Cc::S, look);
+    e.asm.bind(back);
     e.write(rd, target);
+    e.cold(move |e| {
+        e.asm.bind(look);
+        e.asm.alu_imm(Alu::Add, Size::B32, state(offset_of!(HartState, flag_reads)), 1);
+        e.asm.stmxcsr(mxcsr());
+        e.asm.mov(Size::B32, Gpr::Rax, mxcsr());
+        e.asm.alu_imm(Alu::And, Size::B32, Gpr::Rax, 0x3f);
+        e.asm.mov_imm(Gpr::Rcx, FROM_MXCSR.as_ptr() as u64);
+        e.asm.movzx(target, Size::B8, Mem::indexed(Gpr::Rcx, Gpr::Rax, Scale::One, 0));
+        e.asm.jmp(back);
+    });
+}
+
+/// The accrued flags become those in `rax`, which are not watched from now on.
+fn write_flags(e: &mut Emitter<'_>) {
+    e.asm.mov_store_imm(Size::B32, watched(), UNWATCHED);
+    e.asm.mov_imm(Gpr::Rcx, TO_MXCSR.as_ptr() as u64);
+    e.asm.mov(Size::B32, Gpr::Rax, Mem::indexed(Gpr::Rcx, Gpr::Rax, Scale::Four, 0));
+    e.asm.mov_store(Size::B32, mxcsr(), Gpr::Rax);
+    e.asm.ldmxcsr(mxcsr());
 }
 
 pub(super) fn exchange_flags(e: &mut Emitter<'_>, i: &Instruction) {
@@ -82,12 +147,14 @@ pub(super) fn exchange_flags(e: &mut Emitter<'_>, i: &Instruction) {
     if i.rd != 0 {
         read_flags(e, i.rd);
     }
+    let same = e.asm.label();
     e.asm.alu_imm(Alu::And, Size::B32, Gpr::Rdx, 31);
     e.asm.mov_store(Size::B32, field(offset_of!(Hart, fflags)), Gpr::Rdx);
-    e.asm.mov_imm(Gpr::Rcx, TO_MXCSR.as_ptr() as u64);
-    e.asm.mov(Size::B32, Gpr::Rdx, Mem::indexed(Gpr::Rcx, Gpr::Rdx, Scale::Four, 0));
-    e.asm.mov_store(Size::B32, mxcsr(), Gpr::Rdx);
-    e.asm.ldmxcsr(mxcsr());
+    e.asm.mov(Size::B32, Gpr::Rax, Gpr::Rdx);
+    e.asm.alu(Alu::Cmp, Size::B32, Gpr::Rax, watched());
+    e.asm.jcc(Cc::E, same);
+    write_flags(e);
+    e.asm.bind(same);
 }
 
 /// A comparison that raises nothing, as compilers write it: `frflags t; flt.d rd, a, b; fsflags t`. Answers how many instructions that were, or zero.
@@ -130,7 +197,8 @@ pub(super) fn fused_compare(e: &mut Emitter<'_>, lines: &[Line]) -> usize {
     e.cold(move |e| {
         e.asm.bind(signals);
         // A signaling NaN may have raised what the guest takes back.
-        e.asm.ldmxcsr(mxcsr());
+        e.copy(save.rd, Gpr::Rax);
+        write_flags(e);
         e.write_constant(i.rd, 0);
         e.asm.jmp(back);
     });

@@ -298,7 +298,7 @@ impl Hart {
 fn enter(hart: &mut Hart, cache: &CodeCache, code: u64) -> u64 {
     // SAFETY: the stub is published code of this signature, and lives as long as the cache, which the caller holds.
     let stub = unsafe { std::mem::transmute::<u64, extern "sysv64" fn(&mut Hart, u64) -> u64>(cache.stubs().enter) };
-    hart.translator.mxcsr = flags::to_mxcsr(hart.fflags);
+    flags::load(hart, cache.is_flat());
     let exit = stub(hart, code);
     hart.fflags |= flags::from_mxcsr(hart.translator.mxcsr);
     exit
@@ -315,7 +315,7 @@ extern "sysv64" fn call_out(hart: &mut Hart, exit: &Exit) -> u64 {
     let block = exit.block();
     let (after, context) = (hart.pc.wrapping_add(block.bytes()), hart.tlb.fetch_context());
     let flow = hart.interpret_one(block);
-    hart.translator.mxcsr = flags::to_mxcsr(hart.fflags);
+    flags::load(hart, false);
     if flow == Flow::Done {
         hart.budget -= exit.refund;
         return 0;
@@ -352,10 +352,23 @@ pub trait FaultState {
     fn set_register(&mut self, number: usize, value: u64);
     /// The low half of a vector register.
     fn vector(&self, number: usize) -> u64;
+    /// Sets the control and status of vector registers, MXCSR.
+    fn set_mxcsr(&mut self, value: u32);
     /// The host's program counter.
     fn pc(&self) -> u64;
     /// Sets the host's program counter.
     fn set_pc(&mut self, pc: u64);
+}
+
+/// The hart that translated code runs.
+///
+/// # Safety
+/// The state is of a thread in a unit, and nobody else has the hart.
+unsafe fn hart_of<'a>(state: &impl FaultState) -> &'a mut Hart {
+    let bias = u64::from(mapping::BIAS.unsigned_abs());
+    let hart = state.register(mapping::HART as usize).wrapping_sub(bias) as *mut Hart;
+    // SAFETY: in translated code the register holds the hart, which the code's caller has lent to it.
+    unsafe { &mut *hart }
 }
 
 impl CodeCache {
@@ -369,10 +382,8 @@ impl CodeCache {
     /// The thread executes translated code of this cache if the state's program counter is in it.
     pub unsafe fn fault(&self, state: &mut impl FaultState) -> bool {
         let Some((mark, mapping)) = self.locate(state.pc()) else { return false };
-        let bias = u64::from(mapping::BIAS.unsigned_abs());
-        let hart = state.register(mapping::HART as usize).wrapping_sub(bias) as *mut Hart;
-        // SAFETY: in translated code the register holds the hart, which the code's caller has lent to it.
-        let hart = unsafe { &mut *hart };
+        // SAFETY: the thread is in translated code.
+        let hart = unsafe { hart_of(state) };
         for (register, host) in mapping.pairs().filter(|(_, host)| !(mark.rdx_is_lent && *host == Gpr::Rdx)) {
             hart.x.set(register, mark.words.exact(register, state.register(host as usize)));
         }
@@ -385,5 +396,19 @@ impl CodeCache {
         state.set_register(Gpr::Rax as usize, FAULTED);
         state.set_pc(self.stubs().leave_written);
         true
+    }
+
+    /// As [`Self::fault`], for an exception of the host's floating-point unit: the instruction is to be executed again, and does not trap then. False if it
+    /// was elsewhere.
+    ///
+    /// # Safety
+    /// As for [`Self::fault`].
+    pub unsafe fn float_fault(&self, state: &mut impl FaultState) -> bool {
+        if self.locate(state.pc()).is_none() {
+            return false;
+        }
+        // SAFETY: the thread is in translated code.
+        let again = flags::unwatch(unsafe { &mut hart_of(state).translator });
+        again.inspect(|again| state.set_mxcsr(*again)).is_some()
     }
 }

@@ -89,6 +89,14 @@ pub(crate) struct HartState {
     pub(crate) boxes: [u32; 4],
     /// MXCSR in translated code: the guest's flags are in it.
     pub(crate) mxcsr: u32,
+    /// What Rust code wants MXCSR to be.
+    pub(super) plain_mxcsr: u32,
+    /// The guest's flags, if they are watched: see [`super::flags`].
+    pub(super) watched: i32,
+    /// How often MXCSR was read for them since they were last.
+    pub(super) flag_reads: u32,
+    /// How often an operation has trapped for them.
+    pub(super) flag_traps: u32,
     /// What the call out ended with, if not with the next instruction.
     pub(crate) flow: crate::hart::block::Flow,
     /// The units, if this hart translates.
@@ -123,6 +131,10 @@ impl HartState {
             packed_below: i64::MAX,
             boxes: [0, !0, 0, 0],
             mxcsr: super::flags::to_mxcsr(0),
+            plain_mxcsr: super::flags::to_mxcsr(0),
+            watched: super::flags::UNWATCHED,
+            flag_reads: 0,
+            flag_traps: 0,
             flow: crate::hart::block::Flow::Find,
             cache: None,
             generation: 0,

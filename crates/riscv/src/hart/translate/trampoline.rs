@@ -38,7 +38,6 @@ pub(crate) struct Stubs {
 
 /// The stubs' code, and their offsets in it; `links` is the default assignment.
 pub(super) fn emit(links: &Mapping, interpret: extern "sysv64" fn(&mut Hart, &Exit) -> u64) -> (Vec<u8>, Stubs) {
-    let state = |offset: usize| field(offset_of!(Hart, translator) + offset);
     let budget = field(offset_of!(Hart, budget));
     let mut asm = Assembler::new();
     let here = |asm: &Assembler| asm.offset() as u64;
@@ -83,7 +82,7 @@ pub(super) fn emit(links: &Mapping, interpret: extern "sysv64" fn(&mut Hart, &Ex
     let written = asm.label();
     asm.bind(written);
     asm.mov_store(Size::B64, budget, BUDGET);
-    asm.stmxcsr(state(offset_of!(HartState, mxcsr)));
+    leave_flags(&mut asm);
     asm.mov(Size::B64, Gpr::Rsp, state(offset_of!(HartState, stack_base)));
     // The sentinel.
     asm.alu_imm(Alu::Add, Size::B64, Gpr::Rsp, 16);
@@ -94,7 +93,7 @@ pub(super) fn emit(links: &Mapping, interpret: extern "sysv64" fn(&mut Hart, &Ex
 
     let call_out = here(&asm);
     spill(&mut asm, links);
-    asm.stmxcsr(state(offset_of!(HartState, mxcsr)));
+    leave_flags(&mut asm);
     // In units the stack is off by eight, and here by the return address as well.
     asm.mov_store(Size::B64, budget, BUDGET);
     asm.mov(Size::B64, Gpr::Rsi, Gpr::Rax);
@@ -115,6 +114,20 @@ pub(super) fn emit(links: &Mapping, interpret: extern "sysv64" fn(&mut Hart, &Ex
 
     let stubs = Stubs { gone, enter, leave: leave_at, leave_to, call_out, leave_written: leave_written_at };
     (asm.finish(), stubs)
+}
+
+fn state(offset: usize) -> Mem {
+    field(offset_of!(Hart, translator) + offset)
+}
+
+/// MXCSR to the hart. Outside, no operation may trap.
+fn leave_flags(asm: &mut Assembler) {
+    let done = asm.label();
+    asm.stmxcsr(state(offset_of!(HartState, mxcsr)));
+    asm.alu_imm(Alu::Cmp, Size::B32, state(offset_of!(HartState, watched)), 0);
+    asm.jcc(Cc::L, done);
+    asm.ldmxcsr(state(offset_of!(HartState, plain_mxcsr)));
+    asm.bind(done);
 }
 
 /// Default assignment to the hart.
