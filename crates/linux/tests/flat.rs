@@ -509,7 +509,8 @@ fn accrued_flags_are_seen_at_once() {
     ];
     let mut random = Random::new(71);
     for round in 0..12 {
-        let mut text = String::from("fmv.d.x fa0,s4\nfmv.d.x fa1,s5\naddi a2,zero,9\naddi a3,zero,6\nagain: addi a3,a3,-1\n");
+        let mut text =
+            String::from("fmv.d.x fa0,s4\nfmv.d.x fa1,s5\naddi a2,zero,9\naddi a3,zero,6\nagain: addi a3,a3,-1\n");
         for part in 0..9 {
             if random.one_in(2) {
                 text += "csrrw zero,fflags,zero\n";
@@ -522,7 +523,11 @@ fn accrued_flags_are_seen_at_once() {
                  fmv.d.x fa2,x{a}\nfmv.d.x fa3,x{b}\n{operation}\ncsrrs t1,fflags,zero\nslli t2,s3,5\nadd s3,s3,t2\nadd s3,s3,t1\nadd s3,s3,a1\n"
             );
         }
-        let left = compare(&assemble(&(text + "bne a3,zero,again\necall"), CODE).unwrap(), &registers, &format!("round {round}"));
+        let left = compare(
+            &assemble(&(text + "bne a3,zero,again\necall"), CODE).unwrap(),
+            &registers,
+            &format!("round {round}"),
+        );
         assert!(left.traps.is_empty() && left.x[19] != 0);
     }
 }

@@ -107,6 +107,8 @@ pub(crate) struct HartState {
     pub(super) samples: Samples,
     /// There is no room for more units: all are to be dropped at the end of the slice.
     pub(crate) flush_due: bool,
+    /// A vector, to take a part of.
+    pub(super) vector: [u64; 4],
     /// Host addresses of groups of accesses, by base register: see [`super::groups`].
     pub(super) pointers: [u64; 32],
     /// The last pages of accesses.
@@ -140,6 +142,7 @@ impl HartState {
             generation: 0,
             samples: Samples::default(),
             flush_due: false,
+            vector: [0; 4],
             pointers: [0; 32],
             spots: [Spot::EMPTY; SPOTS],
             table: Box::new([]),

@@ -4,7 +4,7 @@
 //! head:   may try again? enough iterations left? --yes--> cold: arrays do not overlap, a page's worth of each can be accessed:
 //! once:   the loop as it is, one iteration                      so many times:  load, compute, a NaN? --> once
 //!         branch --> head                                                       store, advance
-//!                                                               --> once
+//!                                                               is that all? --> once, or behind the loop
 //! ```
 //!
 //! A loop qualifies if it is one piece of these instructions: loads that follow each other in memory, operations on what they loaded and on registers that
@@ -12,8 +12,8 @@
 //! or of a register that stays, without a gap.
 //!
 //! **What is exact.** Vectors are where the guest's registers are, in all 256 bits. After each few iterations memory, address registers and budget are the
-//! guest's. What an iteration computes for itself is not, so one as it is always follows, for which there is budget, and which accesses only what has just
-//! been touched: it cannot trap. So there is nothing to restore. Where a result is a NaN, the same iterations are done one by one, before anybody can look.
+//! guest's. What an iteration computes for itself is taken from the last places of the vectors, where that is all there is. Else one as it is
+//! always follows, for which there is budget, and which accesses only what has just been touched: it cannot trap, so there is nothing to restore. Where a result is a NaN, the same iterations are done one by one, before anybody can look.
 //! Should another thread take the memory away meanwhile, the trap is at the head, and only registers that the loop is about to write have other values.
 //!
 //! **What it costs.** A loop that cannot go so, since its arrays overlap or have NaNs, tries again after a while.
@@ -92,15 +92,19 @@ fn operand(e: &Emitter<'_>, sum: Sum) -> Mem {
 /// How far what steps is from what it is compared with, into `rax`. Uses `rcx`.
 fn distance(e: &mut Emitter<'_>, plan: &Plan) {
     let (small, large) = if plan.from_step > 0 { (plan.from, plan.to) } else { (plan.to, plan.from) };
-    for (to, sum) in [(Gpr::Rcx, small), (Gpr::Rax, large)] {
-        if sum.index == 0 && sum.base != 0 && e.mapping.get(sum.base).is_none() {
-            e.copy(sum.base, to);
-            e.asm.lea(to, Mem::at(to, sum.offset));
-        } else {
-            e.asm.lea(to, operand(e, sum));
-        }
-    }
+    bound(e, small, Gpr::Rcx);
+    bound(e, large, Gpr::Rax);
     e.asm.alu(Alu::Sub, Size::B64, Gpr::Rax, Gpr::Rcx);
+}
+
+/// What is compared, into `to`.
+fn bound(e: &mut Emitter<'_>, sum: Sum, to: Gpr) {
+    if sum.index == 0 && sum.base != 0 && e.mapping.get(sum.base).is_none() {
+        e.copy(sum.base, to);
+        e.asm.lea(to, Mem::at(to, sum.offset));
+    } else {
+        e.asm.lea(to, operand(e, sum));
+    }
 }
 
 /// The smaller one of `rax` and `rcx` into `rax`.
@@ -113,6 +117,10 @@ fn least(e: &mut Emitter<'_>) {
 fn several(e: &mut Emitter<'_>, plan: &Plan, once: Label) {
     let (never, again, nan) = (e.asm.label(), e.asm.label(), e.asm.label());
     check(e, plan, once, never);
+    if plan.written.is_some() {
+        // None need follow.
+        e.asm.alu_imm(Alu::Add, Size::B64, Gpr::Rax, 1 << plan.step_shift);
+    }
     // There is enough for a round.
     e.asm.shift(Shift::Shr, Size::B64, Gpr::Rax, plan.round_shift());
     let iterations_shift = plan.round_shift() - plan.step_shift;
@@ -186,14 +194,55 @@ fn several(e: &mut Emitter<'_>, plan: &Plan, once: Label) {
     e.asm.alu_imm(Alu::Sub, Size::B64, BUDGET, plan.lines_count << iterations_shift);
     e.asm.alu_imm(Alu::Sub, Size::B64, Gpr::Rax, 1);
     e.asm.jcc(Cc::Ne, again);
-    tidy(e, plan);
-    e.asm.jmp(once);
+    let done = e.asm.label();
+    if plan.written.is_some() {
+        e.asm.jmp(done);
+    } else {
+        tidy(e, plan);
+        e.asm.jmp(once);
+    }
     e.asm.bind(nan);
     tidy(e, plan);
     e.asm.bind(never);
     e.asm.lea(Gpr::Rcx, Mem::at(BUDGET, -PATIENCE * plan.lines_count));
     e.asm.mov_store(Size::B64, retry(), Gpr::Rcx);
     e.asm.jmp(once);
+    if let Some(written) = plan.written {
+        e.asm.bind(done);
+        take_last(e, plan, written);
+        tidy(e, plan);
+        e.held.loose.set_packed(0);
+        e.mark();
+        // The last iteration's comparison.
+        bound(e, plan.from, Gpr::Rcx);
+        bound(e, plan.to, Gpr::Rax);
+        e.asm.alu_imm(Alu::Sub, Size::B64, Gpr::Rcx, plan.from_step);
+        e.asm.alu(Alu::Cmp, Size::B64, Gpr::Rcx, Gpr::Rax);
+        e.asm.jcc(
+            match plan.op {
+                Op::Blt => Cc::L,
+                Op::Bltu => Cc::B,
+                _ => Cc::Ne,
+            },
+            once,
+        );
+        e.edge(plan.end);
+    }
+}
+
+/// Guest registers that were written are what the last iteration left in them.
+fn take_last(e: &mut Emitter<'_>, plan: &Plan, written: u32) {
+    let vector = |last: usize| field(offset_of!(Hart, translator) + offset_of!(HartState, vector) + last);
+    let last = if plan.precision == Precision::Single { 28 } else { 24 };
+    for register in (0..32).filter(|register| written >> register & 1 != 0) {
+        if let Some(own) = e.mapping.vector(register) {
+            e.asm.store_packed(vector(0), own);
+            e.asm.load_scalar(plan.precision, own, vector(last));
+            if plan.precision == Precision::Single {
+                float::boxed(e, register, own, Precision::Single);
+            }
+        }
+    }
 }
 
 /// How many bytes the iterations go on that can be done before one as it is, into `rax`. Jumps to `once` if there is no time for them, and to `never` if they cannot be done so.

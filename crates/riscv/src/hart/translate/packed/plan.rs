@@ -129,6 +129,11 @@ pub(in super::super) struct Plan {
     pub(super) to: Sum,
     pub(super) from_step: i32,
     pub(super) lines_count: i32,
+    /// The floating-point registers that it writes, if it writes no others but those that grow: what an iteration leaves behind is then in the last places of the
+    /// vectors.
+    pub(super) written: Option<u32>,
+    /// The place behind the loop.
+    pub(super) end: u64,
 }
 
 /// What has been seen of a loop.
@@ -177,6 +182,7 @@ pub(in super::super) fn plan(piece: &Piece, mapping: &Mapping, boxed: u32) -> Op
         look.at(&line.instruction)?;
     }
     let plan = look.finish(&last.instruction, i32::try_from(piece.lines.len()).ok()?, boxed)?;
+    let plan = Plan { end: last.after(), ..plan };
     plan.has_registers(mapping).then_some(plan)
 }
 
@@ -331,6 +337,8 @@ impl Look {
             to,
             from_step,
             lines_count,
+            written: None,
+            end: 0,
         };
         let plan =
             if self.precision.is_some() { self.computes(plan, &steps, boxed)? } else { self.moves(plan, &steps)? };
@@ -370,6 +378,7 @@ impl Look {
             // What one iteration stores, a later one of the same vector may not load.
             overlap: (-1, VECTOR as i32 - 1),
             acts: self.acts,
+            written: steps.iter().all(Option::is_some).then_some(self.written),
             constants: self.read,
             may_be_nan: self.computed != 0,
             ..plan
