@@ -17,7 +17,10 @@
 //! spaces. A block ends at the end of its page, so the exits that stay in the page lead to the same physical address
 //! whatever the translation, and may be linked for good. Others go through the jump cache, whose keys hold the TLB's fetch context.
 //!
-//! **Changed code.** Code that changes must be seen after `fence.i`, not before. Then the blocks of the pages that have been written since are dropped
+//! **What runs once.** The first time that control comes to an address, its block is for now only: most code of a program's start is not executed again, and
+//! need not be kept. It is the second time that makes a block for the map ([`BlockCache::is_first_visit`]).
+//!
+//! **Changed code.** Code that changes must be seen after `fence.i`, and may be seen before. Then the blocks of the pages that have been written since are dropped
 //! ([`BlockCache::drop_page`]; see [`machine::memory::code`]). Links stay inside a page, so no link leads from a block that stays to one that is
 //! dropped; the jump cache looks whether a block lives.
 //!

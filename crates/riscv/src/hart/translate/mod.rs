@@ -25,7 +25,8 @@
 //! interpreter executes the rest; else the slice is over. The count of retired instructions is exact at every exit. Signals and the clock are looked
 //! at between slices only.
 //!
-//! **What is not translated** is executed by the interpreter's handlers, called out of the unit ([`emit`]), or at its end.
+//! **What is not translated** is executed by the interpreter's handlers, called out of the unit ([`emit`]), or at its end. System calls of programs are called
+//! out as well, if somebody answers them there ([`SystemCalls`](crate::hart::user::SystemCalls)); the hart is not running meanwhile, and the code may be gone afterwards.
 //!
 //! Only x86-64 hosts translate.
 

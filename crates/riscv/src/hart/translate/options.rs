@@ -101,7 +101,7 @@ switches! {
     atomics "atomics";
     /// Bit manipulation, and the steps of ciphers and hashes, on the host's.
     bits "bits";
-    /// Accesses to control and status registers, and fences of translations, do not leave translated code.
+    /// Accesses to control and status registers, fences of translations, and system calls of programs do not leave translated code.
     system "system";
 }
 
