@@ -562,7 +562,9 @@ fn calls_in_a_loop(number: u64, options: Options) -> (u64, Vec<u64>) {
     for register in 1..32 {
         hart.set_x(register, u64::from(register) << 33);
     }
-    (hart.set_x(17, number), hart.set_x(3, 100), hart.set_pc(CODE));
+    hart.set_x(17, number);
+    hart.set_x(3, 100);
+    hart.set_pc(CODE);
     let mut ended = 0;
     loop {
         match hart.run() {

@@ -111,7 +111,7 @@ impl Hart {
     /// Translated code is at a system call: whether that is answered, and the code goes on behind it. `cache` is the hart's.
     pub(super) fn answer_call(&mut self, cache: &CodeCache) -> bool {
         let Some(calls) = &self.calls else { return false };
-        let arguments = std::array::from_fn(|number| self.x.get(10 + number as u8));
+        let arguments = [10, 11, 12, 13, 14, 15].map(|register| self.x.get(register));
         // It may wait: nobody shall wait for the hart meanwhile.
         cache.end();
         self.leave_guest();
